@@ -1,0 +1,99 @@
+//! Whose bundle a blob is: what its metadata says, and what that means for another execution that wants the name.
+
+use std::collections::BTreeMap;
+
+use transship_model::{Digest, Execution, Part};
+
+/// The metadata that Azure Container Registry's own import trigger asks for.
+const CATEGORY: (&str, &str) = ("category", "acr-transfer-blob");
+const EXECUTION: &str = "transship_execution";
+const GENERATION: &str = "transship_generation";
+const PART: &str = "transship_part";
+const CATALOG: &str = "transship_catalog";
+
+/// The metadata of a bundle's blob.
+pub fn bundle_metadata(
+    execution: &Execution,
+    part: Part,
+    catalog_digest: &Digest,
+) -> BTreeMap<String, String> {
+    let entries = [
+        (CATEGORY.0, CATEGORY.1.to_owned()),
+        (EXECUTION, execution.id.to_string()),
+        (GENERATION, execution.generation.to_string()),
+        (PART, format!("{}-of-{}", part.number, part.count)),
+        (CATALOG, catalog_digest.to_string()),
+    ];
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The execution that a blob's metadata names.
+pub fn execution_of(metadata: &BTreeMap<String, String>) -> Option<Execution> {
+    let id = metadata.get(EXECUTION)?.parse().ok()?;
+    let generation = metadata.get(GENERATION)?.parse().ok()?;
+    Some(Execution { id, generation })
+}
+
+/// What a blob that has the wanted name already means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precedence {
+    /// It is this execution's own: the work is done.
+    Done,
+    /// A newer execution owns the name: this one is dropped.
+    Superseded,
+    /// It belongs to another execution, and may not be overwritten.
+    Exists,
+    /// It may be replaced, if it is still the same when the commit comes.
+    Replace,
+}
+
+/// Decides what a blob with `metadata` means for `execution`.
+pub fn precedence(metadata: &BTreeMap<String, String>, execution: &Execution, overwrite: bool) -> Precedence {
+    match execution_of(metadata) {
+        Some(owner) if owner == *execution => Precedence::Done,
+        Some(owner) if (overwrite || owner.id == execution.id) && owner.generation > execution.generation => {
+            Precedence::Superseded
+        }
+        Some(owner) if owner.id == execution.id => Precedence::Replace,
+        _ if overwrite => Precedence::Replace,
+        _ => Precedence::Exists,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn execution(id: &str, generation: u64) -> Execution {
+        Execution { id: id.parse().unwrap(), generation }
+    }
+
+    #[test]
+    fn a_blob_means_what_its_owner_and_its_generation_say() {
+        let of = |id: &str, generation| {
+            bundle_metadata(&execution(id, generation), Part::ONLY, &Digest::sha256(b""))
+        };
+        let mine = execution("run", 5);
+        for (metadata, overwrite, expected) in [
+            (of("run", 5), false, Precedence::Done),
+            (of("run", 5), true, Precedence::Done),
+            (of("run", 4), false, Precedence::Replace),
+            (of("run", 6), false, Precedence::Superseded),
+            (of("other", 4), false, Precedence::Exists),
+            (of("other", 6), false, Precedence::Exists),
+            (of("other", 4), true, Precedence::Replace),
+            (of("other", 6), true, Precedence::Superseded),
+            (BTreeMap::new(), false, Precedence::Exists),
+            (BTreeMap::new(), true, Precedence::Replace),
+        ] {
+            assert_eq!(precedence(&metadata, &mine, overwrite), expected, "{metadata:?} {overwrite}");
+        }
+    }
+
+    #[test]
+    fn metadata_has_what_azures_import_trigger_asks_for() {
+        let metadata = bundle_metadata(&execution("run", 5), Part::ONLY, &Digest::sha256(b""));
+        assert_eq!(metadata["category"], "acr-transfer-blob");
+        assert_eq!(execution_of(&metadata), Some(execution("run", 5)));
+    }
+}
