@@ -1,0 +1,68 @@
+//! One budget of bytes for every buffer of a process.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The budget. Cloning it shares it.
+///
+/// Whoever holds a permit must be able to go on without another one: each unit of work asks once, for all of
+/// its bytes, and the blocks of one blob ask in their order. So nobody waits for ever.
+#[derive(Clone)]
+pub struct ByteBudget {
+    bytes: Arc<Semaphore>,
+    limit: u32,
+}
+
+/// A share of the budget; dropping it gives it back.
+#[derive(Debug)]
+pub struct BytePermit {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ByteBudget {
+    /// The default limit in bytes.
+    pub const DEFAULT_BYTES: u32 = 64 << 20;
+
+    /// A budget of `limit` bytes.
+    pub fn new(limit: u32) -> Self {
+        Self { bytes: Arc::new(Semaphore::new(limit as usize)), limit }
+    }
+
+    /// Waits until `bytes` are free. More than the whole budget is granted as the whole budget, alone, so that
+    /// one buffer that must be larger still gets its turn.
+    pub async fn acquire(&self, bytes: u64) -> BytePermit {
+        let share = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit);
+        let permit = Arc::clone(&self.bytes).acquire_many_owned(share).await;
+        BytePermit { _permit: permit.expect("the semaphore lives as long as the budget and is never closed") }
+    }
+
+    /// The bytes in use.
+    pub fn used(&self) -> u64 {
+        u64::from(self.limit).saturating_sub(self.bytes.available_permits() as u64)
+    }
+
+    /// The limit in bytes.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn the_budget_is_never_exceeded_and_returns() {
+        let budget = ByteBudget::new(100);
+        let first = budget.acquire(60).await;
+        assert!(budget.acquire(60).now_or_never().is_none());
+        assert_eq!(budget.used(), 60);
+        drop(first);
+        let whole = budget.acquire(u64::MAX).await;
+        assert_eq!(budget.used(), 100);
+        drop(whole);
+        assert_eq!(budget.used(), 0);
+    }
+}

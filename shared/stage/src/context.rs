@@ -1,0 +1,65 @@
+//! What a verb gets beside its work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use transship_model::Failure;
+use transship_telemetry::Metrics;
+
+use crate::{ByteBudget, Progress};
+
+/// The surroundings of one piece of work.
+#[derive(Clone)]
+pub struct Context {
+    /// Cancelled when the process shuts down.
+    pub cancel: CancellationToken,
+    /// When the slice ends. A verb looks at blob boundaries.
+    pub slice_ends: Instant,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// The process's byte budget.
+    pub budget: ByteBudget,
+    /// Where the verb says how far it is.
+    pub progress: Arc<Progress>,
+    /// The process's metrics.
+    pub metrics: Metrics,
+    /// The W3C trace context of the work, for what outlives the process.
+    pub traceparent: Option<String>,
+}
+
+impl Context {
+    /// A context that lasts as long as its slice, for composing verbs outside of a worker.
+    pub fn new(budget: ByteBudget, metrics: Metrics, slice: Duration) -> Self {
+        Self {
+            cancel: CancellationToken::new(),
+            slice_ends: Instant::now() + slice,
+            attempt: 1,
+            budget,
+            progress: Arc::new(Progress::default()),
+            metrics,
+            traceparent: None,
+        }
+    }
+
+    /// Whether the slice is over.
+    pub fn slice_is_over(&self) -> bool {
+        Instant::now() >= self.slice_ends
+    }
+
+    /// Runs `work` until it ends or the process shuts down.
+    ///
+    /// # Errors
+    /// [`Failure::interrupted`] where the process shuts down; else what `work` says.
+    pub async fn unless_cancelled<T, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Failure::interrupted()),
+            result = work => result.map_err(Into::into),
+        }
+    }
+}

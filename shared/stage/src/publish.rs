@@ -1,0 +1,82 @@
+//! Turns work and facts into messages, and publishes them for as long as it takes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use transship_bus::{Bus, BusError, Destination, Outgoing, WorkQueue};
+use transship_messages::{Fact, WorkItem, encode_fact};
+use transship_model::{Class, Code, Failure};
+
+/// The message of a work item for `queue`.
+pub fn work_message<W: WorkItem>(work: &W, queue: WorkQueue, headers: BTreeMap<String, String>) -> Outgoing {
+    Outgoing {
+        destination: Destination::Work(queue),
+        message_id: work.message_id(),
+        kind: W::KIND.to_owned(),
+        correlation_id: work.execution().id.to_string(),
+        headers,
+        body: Bytes::from(work.encode()),
+    }
+}
+
+/// The message of a fact. `number` tells the facts of one attempt apart.
+pub fn fact_message(
+    fact: &Fact,
+    number: u64,
+    mandatory: bool,
+    headers: BTreeMap<String, String>,
+) -> Outgoing {
+    let (execution, kind) = (&fact.execution, fact.body.kind());
+    let (part, stage, attempt) = (fact.part.number, fact.stage, fact.attempt);
+    Outgoing {
+        destination: Destination::Facts { key: format!("{}.{kind}", execution.id), mandatory },
+        message_id: format!(
+            "{}.{}.{part}.{stage}.{kind}.{attempt}.{number}",
+            execution.id, execution.generation
+        ),
+        kind: kind.to_owned(),
+        correlation_id: execution.id.to_string(),
+        headers,
+        body: Bytes::from(encode_fact(fact)),
+    }
+}
+
+/// How long a publish is tried before the delivery goes back to its queue: the consumer's connection has had
+/// its share of time by then too.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Publishes `messages`, again with the same ids after a failure, until all are confirmed.
+///
+/// # Errors
+/// [`Class::Interrupted`] on shutdown; transient after five minutes, so that the delivery is given back; and
+/// permanent where a message is too large to be carried.
+pub(crate) async fn publish(
+    bus: &dyn Bus,
+    messages: Vec<Outgoing>,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let started = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let error = match bus.publish(messages.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "publishing failed; trying again");
+        if matches!(error, BusError::TooLarge { .. }) {
+            return Err(Failure::permanent(Code::LimitExceeded, error.to_string()));
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(Failure::new(Class::Interrupted, Code::BrokerUnavailable, error.to_string()));
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(Failure::interrupted()),
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(10)),
+        }
+    }
+}

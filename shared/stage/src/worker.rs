@@ -1,0 +1,338 @@
+//! The loop of a stage: take → decode → handle → publish → confirm → settle.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use transship_bus::{Bus, BusError, Delivery, Incoming, Outgoing, Settled, WorkQueue};
+use transship_messages::{DecodeError, FactBody, WorkItem};
+use transship_model::{Class, Code, Execution, Failure, Part};
+use transship_telemetry::{
+    MessageOutcome, MessageSpan, Metrics, PartOutcome, Relation, inject, process_span, record_failure,
+};
+
+use crate::publish::work_message;
+use crate::reporter::Reporter;
+use crate::{ByteBudget, Context, FollowUp, Outcome, Progress, RetryPolicy, Verb, Verdict, verdict};
+
+/// Settings of a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerSettings {
+    /// How many pieces of work at once; also the prefetch.
+    pub slots: u16,
+    /// How long one slice of work lasts at most.
+    pub slice: Duration,
+    /// How often and how long failures are tried again.
+    pub retry: RetryPolicy,
+    /// Whether somebody must hear the facts: true where a control plane is configured.
+    pub facts_mandatory: bool,
+}
+
+impl WorkerSettings {
+    /// Ten minutes: well below RabbitMQ's consumer timeout of thirty.
+    pub const SLICE: Duration = Duration::from_secs(600);
+}
+
+/// A worker of one stage.
+pub struct Worker<V> {
+    bus: Arc<dyn Bus>,
+    next_bus: Option<Arc<dyn Bus>>,
+    verb: Arc<V>,
+    settings: WorkerSettings,
+    budget: ByteBudget,
+    metrics: Metrics,
+}
+
+impl<V> Clone for Worker<V> {
+    fn clone(&self) -> Self {
+        Self {
+            bus: Arc::clone(&self.bus),
+            next_bus: self.next_bus.clone(),
+            verb: Arc::clone(&self.verb),
+            settings: self.settings,
+            budget: self.budget.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+impl<V: Verb> Worker<V> {
+    /// A worker that takes from `bus` and does `verb`.
+    pub fn new(
+        bus: Arc<dyn Bus>,
+        verb: V,
+        settings: WorkerSettings,
+        budget: ByteBudget,
+        metrics: Metrics,
+    ) -> Self {
+        Self { bus, next_bus: None, verb: Arc::new(verb), settings, budget, metrics }
+    }
+
+    /// Publishes the work for the next stage to `bus`, where that stage listens at another broker. Everything
+    /// else, facts and the rest of a slice included, stays at the worker's own.
+    #[must_use]
+    pub fn with_next_bus(mut self, bus: Arc<dyn Bus>) -> Self {
+        self.next_bus = Some(bus);
+        self
+    }
+
+    /// Works until `cancel`. Then it takes nothing more, gives back what it holds, and returns once every piece
+    /// of work has let go.
+    ///
+    /// # Errors
+    /// Where the queue cannot be consumed at all.
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), BusError> {
+        let mut deliveries = self.bus.consume(V::QUEUE, self.settings.slots).await?;
+        let mut work = JoinSet::new();
+        self.show_slots(0);
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(ended) = work.join_next(), if !work.is_empty() => log_panic(ended),
+                delivery = deliveries.next() => {
+                    let Some(delivery) = delivery else { break };
+                    work.spawn(self.clone().deliver(delivery, cancel.child_token()));
+                }
+            }
+            self.show_slots(work.len());
+        }
+        // What is in flight sees the same cancellation, and ends with a release.
+        while let Some(ended) = work.join_next().await {
+            log_panic(ended);
+        }
+        Ok(())
+    }
+
+    fn show_slots(&self, used: usize) {
+        self.metrics.worker_slots(used, usize::from(self.settings.slots).saturating_sub(used));
+        self.metrics.byte_budget(self.budget.used(), u64::from(self.budget.limit()));
+    }
+
+    /// One delivery, from decoding to settling.
+    async fn deliver(self, delivery: Delivery, cancel: CancellationToken) {
+        let Delivery { message, settle } = delivery;
+        let described = MessageSpan {
+            exchange: "",
+            routing_key: V::QUEUE.name(),
+            message_id: &message.message_id,
+            correlation_id: &message.correlation_id,
+            body_bytes: message.body.len(),
+        };
+        let span = process_span(V::QUEUE.name(), &described, &message.headers, Relation::ChildAndLink);
+        let started = Instant::now();
+        let end = self.work_on(&message, &cancel).instrument(span.clone()).await;
+        let settled = match &end {
+            End::Ack => settle.ack().await,
+            End::Release => settle.release().await,
+            End::Retry(delay, reason) => settle.retry(*delay, reason).await,
+            End::DeadLetter(reason) => settle.dead_letter(reason).await,
+        };
+        self.metrics.stage_duration(started.elapsed());
+        match settled {
+            Ok(Settled::Done) => self.metrics.message(end.outcome()),
+            // The broker delivers again, and every effect may run twice.
+            Ok(Settled::Lost) => self.metrics.message(MessageOutcome::Lost),
+            Err(error) => {
+                self.metrics.message(MessageOutcome::Lost);
+                span.in_scope(|| tracing::warn!(%error, "the delivery could not be settled; the broker delivers it again"));
+            }
+        }
+    }
+
+    async fn work_on(&self, message: &Incoming, cancel: &CancellationToken) -> End {
+        let work = match V::Work::decode(&message.body) {
+            Ok(work) => work,
+            Err(error) => return self.refuse(message, error, cancel).await,
+        };
+        let reporter = Reporter {
+            bus: Arc::clone(&self.bus),
+            execution: work.execution().clone(),
+            part: work.part(),
+            attempt: message.attempt,
+            mandatory: self.settings.facts_mandatory,
+            headers: inject(&tracing::Span::current()),
+            metrics: self.metrics.clone(),
+            stage: V::STAGE,
+            target: work.target().cloned(),
+        };
+        let context = Context {
+            cancel: cancel.clone(),
+            slice_ends: Instant::now() + self.settings.slice,
+            attempt: message.attempt,
+            budget: self.budget.clone(),
+            progress: Arc::new(Progress::default()),
+            metrics: self.metrics.clone(),
+            traceparent: reporter.headers.get("traceparent").cloned(),
+        };
+        let in_flight = self.metrics.part_in_flight();
+        let result = self.handle(&work, &context, &reporter).await;
+        drop(in_flight);
+        let failure = match result {
+            Ok(outcome) => match self.hand_on(&work, outcome, &reporter, cancel).await {
+                Ok(()) => return End::Ack,
+                Err(failure) => failure,
+            },
+            Err(failure) => failure,
+        };
+        self.judge(failure, message.attempt, &reporter, cancel).await
+    }
+
+    /// Runs the verb, and reports its progress meanwhile. A panic is a failure like others.
+    async fn handle(
+        &self,
+        work: &V::Work,
+        context: &Context,
+        reporter: &Reporter,
+    ) -> Result<Outcome<V::Work>, Failure> {
+        let handled = AssertUnwindSafe(self.verb.handle(work, context)).catch_unwind();
+        let result = tokio::select! {
+            result = handled => result,
+            never = reporter.report(&context.progress) => match never {},
+        };
+        fail::fail_point!("stage.handled");
+        result.unwrap_or_else(|_| Err(Failure::transient(Code::Internal, format!("{} panicked", V::STAGE))))
+    }
+
+    /// Publishes facts and work, and returns once everything is confirmed.
+    async fn hand_on(
+        &self,
+        work: &V::Work,
+        outcome: Outcome<V::Work>,
+        reporter: &Reporter,
+        cancel: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let mut bus = &self.bus;
+        let (facts, messages) = match outcome {
+            Outcome::Done { facts, next } => {
+                let next = next.iter().map(|next| follow_up(next, reporter.headers.clone()));
+                bus = self.next_bus.as_ref().unwrap_or(bus);
+                self.metrics.part(PartOutcome::Succeeded);
+                (facts, next.collect())
+            }
+            Outcome::Continue { rest } => {
+                debug_assert_ne!(rest.message_id(), work.message_id(), "a slice has an identity of its own");
+                self.metrics.part(PartOutcome::Continued);
+                (Vec::new(), vec![work_message(&rest, V::QUEUE, reporter.headers.clone())])
+            }
+            Outcome::Superseded => {
+                self.metrics.part(PartOutcome::Superseded);
+                tracing::info!("a newer execution owns the blob; nothing to do");
+                (Vec::new(), Vec::new())
+            }
+        };
+        // The work first: who hears the fact may rely on it.
+        reporter.send_to(&**bus, messages, cancel).await?;
+        fail::fail_point!("stage.work_published");
+        let facts = facts.into_iter().zip(0..).map(|(body, number)| reporter.fact(body, number)).collect();
+        reporter.send(facts, cancel).await?;
+        fail::fail_point!("stage.published");
+        Ok(())
+    }
+
+    async fn judge(
+        &self,
+        failure: Failure,
+        attempt: u32,
+        reporter: &Reporter,
+        cancel: &CancellationToken,
+    ) -> End {
+        let verdict = verdict(failure.class, attempt, &self.settings.retry);
+        if verdict == Verdict::Release {
+            return End::Release;
+        }
+        let terminal = !matches!(verdict, Verdict::Retry(_));
+        let (code, message, hint) =
+            (failure.code, &failure.message, failure.hint.as_deref().unwrap_or_default());
+        self.metrics.error(code);
+        record_failure(&tracing::Span::current(), code, message);
+        if terminal {
+            self.metrics.part(PartOutcome::Failed);
+            tracing::error!(%code, message, hint, attempt, "the work failed");
+        } else {
+            self.metrics.retry(code);
+            tracing::warn!(%code, message, hint, attempt, ?verdict, "the work failed and is tried again");
+        }
+        let body = FactBody::Failed {
+            code,
+            message: failure.message.clone(),
+            hint: failure.hint.clone(),
+            terminal,
+            container: reporter.target.clone(),
+        };
+        // Nobody may lose the reason: where it cannot be told, the delivery is given back.
+        if reporter.send(vec![reporter.fact(body, 1_000_000)], cancel).await.is_err() {
+            return End::Release;
+        }
+        match verdict {
+            Verdict::Release => End::Release,
+            Verdict::Fail => End::Ack,
+            Verdict::Retry(delay) => End::Retry(delay, failure.message),
+            Verdict::DeadLetter => End::DeadLetter(failure.message),
+        }
+    }
+
+    /// A message that cannot be decoded: a newer version waits for a newer process, anything else is poison.
+    async fn refuse(&self, message: &Incoming, error: DecodeError, cancel: &CancellationToken) -> End {
+        let class = if matches!(error, DecodeError::Newer { .. }) { Class::TRANSIENT } else { Class::Poison };
+        let failure = Failure::new(class, Code::MessageInvalid, error.to_string());
+        let Ok(id) = message.correlation_id.parse() else {
+            self.metrics.error(Code::MessageInvalid);
+            tracing::error!(%error, queue = V::QUEUE.name(), "a message cannot be understood");
+            return match verdict(class, message.attempt, &self.settings.retry) {
+                Verdict::Retry(delay) => End::Retry(delay, failure.message),
+                _ => End::DeadLetter(failure.message),
+            };
+        };
+        let reporter = Reporter {
+            bus: Arc::clone(&self.bus),
+            execution: Execution { id, generation: 0 },
+            part: Part::ONLY,
+            attempt: message.attempt,
+            mandatory: self.settings.facts_mandatory,
+            headers: BTreeMap::new(),
+            metrics: self.metrics.clone(),
+            stage: V::STAGE,
+            target: None,
+        };
+        self.judge(failure, message.attempt, &reporter, cancel).await
+    }
+}
+
+fn follow_up(next: &FollowUp, headers: BTreeMap<String, String>) -> Outgoing {
+    match next {
+        FollowUp::Copy(work) => work_message(work, WorkQueue::BlobCopierCopies, headers),
+        FollowUp::Import(work) => work_message(work, WorkQueue::ImporterImports, headers),
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a worker task ended unexpectedly; its delivery is released");
+    }
+}
+
+/// How a delivery is settled.
+enum End {
+    Ack,
+    Release,
+    Retry(transship_bus::HoldDelay, String),
+    DeadLetter(String),
+}
+
+impl End {
+    fn outcome(&self) -> MessageOutcome {
+        match self {
+            Self::Ack => MessageOutcome::Acked,
+            Self::Release => MessageOutcome::Released,
+            Self::Retry(..) => MessageOutcome::Retried,
+            Self::DeadLetter(_) => MessageOutcome::DeadLettered,
+        }
+    }
+}

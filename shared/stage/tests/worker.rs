@@ -1,0 +1,275 @@
+//! The harness over the in-process bus: what is published, how deliveries are settled, in every case.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use transship_bus::{Bus, Destination, InProcess, Incoming, Outgoing, WorkQueue};
+use transship_messages::{FactBody, ImportRequested, WorkItem, decode_fact};
+use transship_model::{Class, Code, Counters, Execution, Failure, Part, Stage};
+use transship_stage::*;
+use transship_telemetry::Metrics;
+
+type Handle = dyn Fn(&ImportRequested, &Context) -> Result<Outcome<ImportRequested>, Failure> + Send + Sync;
+
+/// A verb that does what the test says, and notes which slices and attempts it saw.
+struct Scripted {
+    handle: Box<Handle>,
+    wait_for_cancel: bool,
+    seen: Arc<Mutex<Vec<(u32, u32)>>>,
+}
+
+#[async_trait]
+impl Verb for Scripted {
+    type Work = ImportRequested;
+    const STAGE: Stage = Stage::Importer;
+    const QUEUE: WorkQueue = WorkQueue::ImporterImports;
+
+    async fn handle(
+        &self,
+        work: &ImportRequested,
+        context: &Context,
+    ) -> Result<Outcome<ImportRequested>, Failure> {
+        self.seen.lock().unwrap().push((work.slice, context.attempt));
+        if self.wait_for_cancel {
+            context.cancel.cancelled().await;
+            return Err(Failure::interrupted());
+        }
+        (self.handle)(work, context)
+    }
+}
+
+struct Bench {
+    bus: Arc<InProcess>,
+    seen: Arc<Mutex<Vec<(u32, u32)>>>,
+    cancel: CancellationToken,
+    worker: JoinHandle<()>,
+    facts: tokio::sync::mpsc::Receiver<Incoming>,
+    metrics: Metrics,
+}
+
+impl Bench {
+    async fn start(
+        retry: RetryPolicy,
+        wait_for_cancel: bool,
+        handle: impl Fn(&ImportRequested, &Context) -> Result<Outcome<ImportRequested>, Failure>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let bus = Arc::new(InProcess::new());
+        let facts = bus.subscribe("#").await.unwrap().facts;
+        let (seen, cancel) = (Arc::default(), CancellationToken::new());
+        let verb = Scripted { handle: Box::new(handle), wait_for_cancel, seen: Arc::clone(&seen) };
+        let settings =
+            WorkerSettings { slots: 2, slice: WorkerSettings::SLICE, retry, facts_mandatory: false };
+        let metrics = Metrics::new(Stage::Importer);
+        let shared: Arc<dyn Bus> = Arc::<InProcess>::clone(&bus);
+        let worker = Worker::new(shared, verb, settings, ByteBudget::new(1 << 20), metrics.clone());
+        let run = worker.run(cancel.clone());
+        let worker = tokio::spawn(async move { run.await.unwrap() });
+        Self { bus, seen, cancel, worker, facts, metrics }
+    }
+
+    async fn publish(&self, body: Vec<u8>) {
+        let message = Outgoing {
+            destination: Destination::Work(WorkQueue::ImporterImports),
+            message_id: "m".into(),
+            kind: ImportRequested::KIND.into(),
+            correlation_id: "run-1".into(),
+            headers: BTreeMap::new(),
+            body: Bytes::from(body),
+        };
+        self.bus.publish(vec![message]).await.unwrap();
+    }
+
+    async fn fact(&mut self) -> FactBody {
+        let message =
+            tokio::time::timeout(Duration::from_secs(36_000), self.facts.recv()).await.unwrap().unwrap();
+        assert!(message.routing_key.starts_with("run-1."), "{}", message.routing_key);
+        decode_fact(&message.body).unwrap().body
+    }
+
+    fn dead_letters(&self) -> usize {
+        self.bus.dead_letters(WorkQueue::ImporterImports).len()
+    }
+
+    async fn stop(self) -> Vec<(u32, u32)> {
+        self.cancel.cancel();
+        tokio::time::timeout(Duration::from_secs(60), self.worker).await.expect("the worker drains").unwrap();
+        Arc::into_inner(self.seen).map(|seen| seen.into_inner().unwrap()).unwrap_or_default()
+    }
+}
+
+fn work() -> ImportRequested {
+    ImportRequested {
+        execution: Execution { id: "run-1".parse().unwrap(), generation: 1 },
+        part: Part::ONLY,
+        pipeline: "default".parse().unwrap(),
+        container: "file:///memory/target".parse().unwrap(),
+        blob: "bundle".parse().unwrap(),
+        etag: None,
+        slice: 0,
+        carried: Counters::default(),
+    }
+}
+
+fn planned() -> FactBody {
+    FactBody::PartPlanned { counters: Counters::default() }
+}
+
+fn is_terminal(fact: &FactBody) -> Option<bool> {
+    match fact {
+        FactBody::Failed { terminal, .. } => Some(*terminal),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_verb_says_is_published_and_its_delivery_acknowledged() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, _| {
+        Ok(Outcome::Done {
+            facts: vec![planned()],
+            next: vec![FollowUp::Import(ImportRequested { slice: 7, ..work() })],
+        })
+    })
+    .await;
+    bench.publish(work().encode()).await;
+    assert_eq!(bench.fact().await, planned());
+    let rendered = bench.metrics.render();
+    // The follow-up of this scripted verb is work for itself, so it is seen too.
+    assert_eq!(bench.fact().await, planned());
+    assert!(rendered.contains("transship_parts_total"));
+    assert_eq!(bench.dead_letters(), 0);
+    let seen = bench.stop().await;
+    assert_eq!(seen[..2], [(0, 1), (7, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_failure_is_told_held_and_tried_again_with_the_next_attempt() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, context| {
+        if context.attempt < 3 {
+            return Err(Failure::transient(Code::StorageUnavailable, "away"));
+        }
+        Ok(Outcome::Done { facts: vec![planned()], next: Vec::new() })
+    })
+    .await;
+    bench.publish(work().encode()).await;
+    assert_eq!(is_terminal(&bench.fact().await), Some(false));
+    assert_eq!(is_terminal(&bench.fact().await), Some(false));
+    assert_eq!(bench.fact().await, planned());
+    assert_eq!(bench.stop().await, [(0, 1), (0, 2), (0, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_run_out_into_a_dead_letter_and_a_terminal_fact() {
+    let policy = RetryPolicy { transient_attempts: 2, parked_attempts: 1 };
+    let mut bench =
+        Bench::start(policy, false, |_, _| Err(Failure::transient(Code::StorageUnavailable, "away"))).await;
+    bench.publish(work().encode()).await;
+    assert_eq!(is_terminal(&bench.fact().await), Some(false));
+    assert_eq!(is_terminal(&bench.fact().await), Some(true));
+    while bench.dead_letters() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (_, reason) = bench.bus.dead_letters(WorkQueue::ImporterImports).remove(0);
+    assert_eq!(reason, "away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_failure_is_told_with_its_hint_and_is_no_dead_letter() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, _| {
+        Err(Failure::permanent(Code::TagExists, "the tag exists").with_hint("set OverwriteTags"))
+    })
+    .await;
+    bench.publish(work().encode()).await;
+    let FactBody::Failed { code, message, hint, terminal, container } = bench.fact().await else { panic!() };
+    assert_eq!(
+        (code, message.as_str(), hint.as_deref()),
+        (Code::TagExists, "the tag exists", Some("set OverwriteTags"))
+    );
+    assert!(terminal);
+    assert_eq!(container, Some(work().container));
+    let metrics = bench.metrics.clone();
+    let dead = bench.dead_letters();
+    assert_eq!((bench.stop().await.len(), dead), (1, 0));
+    assert!(
+        metrics.render().contains(r#"outcome="acked",queue="importer.imports"} 1"#),
+        "{}",
+        metrics.render()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_understood_is_a_dead_letter_and_a_failed_run() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, _| panic!("never handled")).await;
+    bench.publish(b"not a message".to_vec()).await;
+    assert_eq!(is_terminal(&bench.fact().await), Some(true));
+    while bench.dead_letters() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(bench.stop().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_a_failure_like_others() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, context| {
+        assert!(context.attempt > 1, "the first attempt panics");
+        Ok(Outcome::Done { facts: vec![planned()], next: Vec::new() })
+    })
+    .await;
+    bench.publish(work().encode()).await;
+    let FactBody::Failed { code, terminal: false, .. } = bench.fact().await else { panic!() };
+    assert_eq!(code, Code::Internal);
+    assert_eq!(bench.fact().await, planned());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_gives_the_delivery_back_without_burning_an_attempt() {
+    let bench = Bench::start(RetryPolicy::BROKER, true, |_, _| unreachable!()).await;
+    bench.publish(work().encode()).await;
+    while bench.seen.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let bus = Arc::clone(&bench.bus);
+    bench.stop().await;
+    let mut again = bus.consume(WorkQueue::ImporterImports, 1).await.unwrap();
+    let delivery = tokio::time::timeout(Duration::from_secs(60), again.next()).await.unwrap().unwrap();
+    assert_eq!(delivery.message.attempt, 1);
+    assert_eq!(ImportRequested::decode(&delivery.message.body).unwrap(), work());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_slice_goes_back_to_the_same_queue() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |work, _| {
+        if work.slice == 0 {
+            return Ok(Outcome::Continue { rest: ImportRequested { slice: 1, ..work.clone() } });
+        }
+        Ok(Outcome::Done { facts: vec![planned()], next: Vec::new() })
+    })
+    .await;
+    bench.publish(work().encode()).await;
+    assert_eq!(bench.fact().await, planned());
+    assert_eq!(bench.stop().await, [(0, 1), (1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_a_person_must_mend_is_waited_for() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, context| {
+        if context.attempt < 3 {
+            return Err(Failure::new(Class::Parked, Code::SasExpired, "expired"));
+        }
+        Ok(Outcome::Done { facts: vec![planned()], next: Vec::new() })
+    })
+    .await;
+    let began = tokio::time::Instant::now();
+    bench.publish(work().encode()).await;
+    assert_eq!(is_terminal(&bench.fact().await), Some(false));
+    assert_eq!(is_terminal(&bench.fact().await), Some(false));
+    assert_eq!(bench.fact().await, planned());
+    assert!(began.elapsed() >= Duration::from_secs(60 + 1800));
+}
