@@ -6,6 +6,8 @@
 mod budget;
 mod config;
 mod context;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod progress;
 mod publish;
 mod reporter;
@@ -17,6 +19,8 @@ mod worker;
 pub use budget::{ByteBudget, BytePermit};
 pub use config::{BrokerConfig, SecretsConfig, WorkerConfig};
 pub use context::Context;
+#[cfg(feature = "failpoints")]
+pub use failpoints::failpoints;
 pub use progress::Progress;
 pub use publish::{fact_message, work_message};
 pub use serve::{Brokers, serve};

@@ -273,3 +273,14 @@ async fn a_credential_that_a_person_must_mend_is_waited_for() {
     assert_eq!(bench.fact().await, planned());
     assert!(began.elapsed() >= Duration::from_secs(60 + 1800));
 }
+
+#[test]
+fn the_metrics_name_the_queue_that_the_work_comes_from() {
+    for (stage, queue) in [
+        (Stage::Exporter, WorkQueue::ExporterParts),
+        (Stage::BlobCopier, WorkQueue::BlobCopierCopies),
+        (Stage::Importer, WorkQueue::ImporterImports),
+    ] {
+        assert_eq!(Metrics::new(stage).queue(), queue.name());
+    }
+}
