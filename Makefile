@@ -1,0 +1,35 @@
+# The commands of this project. `make help` lists them.
+
+# Arguments for cargo, the same for building and testing: for example `make test CARGO_FLAGS="--features failpoints --offline"`.
+CARGO_FLAGS ?= --features failpoints
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test release demo up down bench
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Install what is missing: RabbitMQ, docker-registry, skopeo, Azurite. Starts nothing.
+	@deploy/local/setup.sh
+
+lint: ## Formatting and clippy; a warning is an error.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+
+test: setup ## Every test, against private servers that end with it.
+	@deploy/local/test.sh $(CARGO_FLAGS)
+
+release: setup
+	cargo build --release --workspace --bins
+
+demo: release ## Move artifacts of many kinds through all services, and compare them byte for byte.
+	@target/release/transship-local demo
+
+up: release ## Start servers and services, and keep them running; their addresses: .local/endpoints.json.
+	@deploy/local/up.sh
+
+down: ## End what `make up` started.
+	@deploy/local/down.sh
+
+bench: release ## Measure against skopeo, tar and the Azure SDK for Python.
+	@target/release/transship-local bench target/bench.md

@@ -1,0 +1,87 @@
+#!/bin/sh
+# Makes the servers available that the tests, the demo and a local stack start as private instances:
+# RabbitMQ, docker-registry and skopeo from Debian's packages, Azurite from npm.
+#
+# usage: setup.sh            everything that is missing; silent where nothing is
+#        setup.sh packages   only Debian's packages, which needs root
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+azurite=$root/tests/rig/azurite
+
+say() {
+    echo "setup: $*" >&2
+}
+
+# --- Debian's packages ---------------------------------------------------------------------------------------
+
+missing=
+needs() {
+    [ -x "$2" ] || missing="$missing $1"
+}
+needs rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
+needs docker-registry /usr/bin/docker-registry
+needs skopeo /usr/bin/skopeo
+
+install_packages() {
+    had_erlang=yes
+    [ -x /usr/bin/epmd ] || had_erlang=
+
+    # Packages start their services where nothing says no. What is there already is somebody's decision.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM HUP
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    say "installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq -o DPkg::Lock::Timeout=300 update >&2
+    # shellcheck disable=SC2086 # a list of names
+    apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends $missing >&2 </dev/null
+
+    # Nor at the next boot. Only what this run installed: a service that was there before stays as it was.
+    if command -v systemctl >/dev/null; then
+        units=
+        for package in $missing; do
+            case $package in
+            rabbitmq-server) units="$units rabbitmq-server.service" ;;
+            docker-registry) units="$units docker-registry.service" ;;
+            esac
+        done
+        [ -n "$had_erlang" ] || [ ! -x /usr/bin/epmd ] || units="$units epmd.service epmd.socket"
+        # shellcheck disable=SC2086 # a list of names
+        [ -z "$units" ] || systemctl --quiet disable $units >&2 || say "could not disable:$units"
+    fi
+}
+
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" -ne 0 ]; then
+        say "missing:$missing. Run this once, and then the same command again:"
+        echo "sudo $here/setup.sh packages" >&2
+        exit 1
+    fi
+    if ! command -v apt-get >/dev/null; then
+        say "missing:$missing, and this is not a Debian. Install them by hand."
+        exit 1
+    fi
+    install_packages
+fi
+[ "${1:-}" != packages ] || exit 0
+
+# --- Azurite -------------------------------------------------------------------------------------------------
+
+# The lock file that was installed is kept beside what it installed.
+installed=$azurite/node_modules/.installed-lock.json
+if ! cmp -s "$azurite/package-lock.json" "$installed"; then
+    if ! command -v npm >/dev/null; then
+        say "npm is missing. Install Node.js 20, and then run the same command again."
+        exit 1
+    fi
+    say "installing Azurite"
+    (cd "$azurite" && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >&2 </dev/null)
+    cp "$azurite/package-lock.json" "$installed"
+fi

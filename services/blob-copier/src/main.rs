@@ -1,0 +1,12 @@
+//! The blob-copier.
+
+use std::process::ExitCode;
+
+use transship_model::Stage;
+
+fn main() -> ExitCode {
+    // What the environment says of failpoints takes effect.
+    #[cfg(feature = "failpoints")]
+    let _scenario = transship_stage::failpoints();
+    transship_host::launch(Stage::BlobCopier, std::env::args().skip(1), transship_blob_copier::run).into()
+}

@@ -1,0 +1,31 @@
+//! What every help text has in common: examples first, then usage, options, and the exit codes.
+
+/// The order of a help text.
+pub(crate) const TEMPLATE: &str = "\
+{about-with-newline}
+Examples:
+{before-help}{usage-heading} {usage}
+
+{all-args}{after-help}";
+
+/// The exit codes, at the end of every help text.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or nothing was left to do
+  1    failed
+  2    the command line or the configuration is wrong; nothing was moved
+  3    done, but some artifacts failed (--continue-on-errors)
+  4    a credential is missing, has expired or may not do this; repeat the command once it may
+  130  interrupted; the same command resumes";
+
+/// Where credentials come from, at the end of the help of every command that needs some.
+pub(crate) const CREDENTIALS: &str = "\
+Credentials:
+  Registries  the Docker configuration ($DOCKER_CONFIG/config.json or ~/.docker/config.json), with its
+              credential helpers, as `docker login` writes it
+  Storage     a SAS token in a file or in the environment, never on the command line";
+
+/// Whole text after the options of a command that moves something.
+pub(crate) fn after() -> String {
+    format!("{CREDENTIALS}\n\n{EXIT_CODES}")
+}

@@ -1,0 +1,82 @@
+//! **Owns** the command line: arguments, exit codes, errors with hints, progress, results; and the composition of
+//! the stages in one process, over the in-process bus.
+//! **May know** every room, and the stages as libraries.
+//! **Never knows** how a stage does its work.
+
+mod args;
+mod bundle;
+mod commands;
+mod conclusion;
+mod exit;
+mod hints;
+mod identity;
+mod interrupt;
+mod ledger;
+mod outspoken;
+mod place;
+mod plan;
+mod process;
+mod references;
+mod registry;
+mod report;
+mod resolve;
+mod rows;
+mod sas;
+mod screen;
+mod split;
+mod staging;
+mod view;
+mod warnings;
+
+pub use args::Cli;
+pub use exit::{Exit, Problem};
+
+use args::{Command, GlobalArgs};
+use screen::Screen;
+use transship_telemetry::{LogFormat, Tracing, TracingSettings};
+
+/// Runs the command, and says how it ended. Everything that a person should read was written by then.
+pub async fn run(cli: Cli) -> Exit {
+    let screen = Screen::new(cli.global.quiet);
+    let result = match logging(&cli.global, &screen) {
+        Ok(_tracing) => dispatch(&cli, &screen).await,
+        Err(problem) => Err(problem),
+    };
+    result.unwrap_or_else(|problem| {
+        screen.error(&problem);
+        problem.exit
+    })
+}
+
+async fn dispatch(cli: &Cli, screen: &Screen) -> Result<Exit, Problem> {
+    let format = cli.global.output;
+    match &cli.command {
+        Command::Bundle(args) => commands::bundle(args, format, screen).await,
+        Command::Version(_) => {
+            commands::version(format, screen);
+            Ok(Exit::Done)
+        }
+        Command::Completion(args) => {
+            commands::completion(args, screen);
+            Ok(Exit::Done)
+        }
+        Command::Export(args) => Box::pin(commands::export(args, format, screen)).await,
+        Command::Import(args) => Box::pin(commands::import(args, format, screen)).await,
+        Command::Transfer(args) => Box::pin(commands::transfer(args, format, screen)).await,
+        _ => Ok(Exit::Done),
+    }
+}
+
+/// Log lines where they are asked for; else only what the stages warn of. Traces where a collector is named.
+fn logging(global: &GlobalArgs, screen: &Screen) -> Result<Option<Tracing>, Problem> {
+    let wrong =
+        |error: transship_telemetry::TracingError| Problem::usage("logs cannot be set up").caused_by(&error);
+    let mut settings = TracingSettings::from_env("transship", LogFormat::Text).map_err(wrong)?;
+    if settings.filter.is_none() && !global.debug && settings.otlp_endpoint.is_none() {
+        warnings::show_on(screen);
+        return Ok(None);
+    }
+    let default = if global.debug { "info,transship=debug" } else { "off" };
+    settings.filter.get_or_insert_with(|| default.to_owned());
+    Tracing::init(settings).map(Some).map_err(wrong)
+}

@@ -1,0 +1,72 @@
+//! Progress: bars on a terminal, plain lines off it, nothing where the command is to be quiet.
+
+mod bars;
+mod lines;
+
+use self::bars::Bars;
+use self::lines::Lines;
+use crate::ledger::StageRow;
+use crate::screen::Screen;
+use transship_model::Stage;
+
+/// How far something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// What: `export`, `copy`, `import`, `verify`.
+    pub(crate) label: &'static str,
+    /// Bytes that are done with, whatever became of them.
+    pub(crate) done: u64,
+    /// Bytes in all, as far as they are known.
+    pub(crate) total: u64,
+    /// What else there is to say: parts, what is being moved.
+    pub(crate) message: String,
+    /// Whether it is over.
+    pub(crate) over: bool,
+}
+
+impl From<&StageRow> for Row {
+    fn from(row: &StageRow) -> Self {
+        let c = &row.counters;
+        let label = match row.stage {
+            Stage::Exporter => "export",
+            Stage::BlobCopier => "copy",
+            Stage::Importer => "import",
+        };
+        let (ended, count) = row.parts;
+        let parts = if count > 1 { format!("part {ended} of {count}  ") } else { String::new() };
+        Self {
+            label,
+            done: c.bytes_moved + c.bytes_skipped + c.bytes_failed,
+            total: c.bytes_discovered,
+            message: format!("{parts}{}", row.in_flight.join(" ")),
+            over: ended == count,
+        }
+    }
+}
+
+/// Shows rows.
+pub(crate) enum View {
+    Bars(Bars),
+    Lines(Lines),
+    Nothing,
+}
+
+impl View {
+    /// The view that fits `screen`.
+    pub(crate) fn new(screen: &Screen) -> Self {
+        match (screen.is_quiet(), screen.is_terminal()) {
+            (true, _) => Self::Nothing,
+            (false, true) => Self::Bars(Bars::new(screen)),
+            (false, false) => Self::Lines(Lines::new(screen)),
+        }
+    }
+
+    /// Shows where things are now.
+    pub(crate) fn show(&mut self, rows: &[Row]) {
+        match self {
+            Self::Bars(bars) => bars.show(rows),
+            Self::Lines(lines) => lines.show(rows),
+            Self::Nothing => {}
+        }
+    }
+}

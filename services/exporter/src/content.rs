@@ -1,0 +1,176 @@
+//! Staging the content of a bundle: large blobs first, so that the tail is short, several at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use transship_bundle::{Absence, ContentPlan, PlannedBlob, Segment};
+use transship_model::{Class, Code, Digest, Failure};
+use transship_registry::{BlobSource, Source};
+use transship_stage::Context;
+
+use crate::export::ExportSettings;
+use crate::fetch::SourceBlob;
+use crate::group::stage_group;
+use crate::large::{Parallel, stage_large};
+use crate::staged::{Id, Staging};
+
+/// The slice ended before everything was staged.
+pub(crate) struct SliceOver;
+
+/// Where a blob's bytes are in its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) size: u64,
+    pub(crate) offset: u64,
+}
+
+/// One blob of the content, and what became of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) blob: PlannedBlob,
+    pub(crate) place: Option<Place>,
+    pub(crate) absent: Option<Absence>,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Member {
+    /// A blob whose segment begins at `offset` of its unit.
+    pub(crate) fn stored(blob: &PlannedBlob, segment: &Segment, offset: u64) -> Self {
+        let place = Place { size: segment.size(), offset: offset + segment.header().len() as u64 };
+        Self { blob: blob.clone(), place: Some(place), absent: None, failure: None }
+    }
+
+    /// A foreign layer whose bytes the source does not have.
+    pub(crate) fn absent(blob: &PlannedBlob) -> Self {
+        Self { blob: blob.clone(), place: None, absent: Some(Absence::NotDistributable), failure: None }
+    }
+
+    /// A blob that cannot be carried.
+    pub(crate) fn failed(blob: &PlannedBlob, failure: Failure) -> Self {
+        Self { blob: blob.clone(), place: None, absent: Some(Absence::Failed), failure: Some(failure) }
+    }
+}
+
+/// A piece of the content that was staged: one large blob, or a group of small ones.
+#[derive(Debug, Default)]
+pub(crate) struct Unit {
+    pub(crate) ids: Vec<Id>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) length: u64,
+}
+
+/// Where blobs come from, and what their failures mean.
+pub(crate) struct Lookup {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) blobs: BTreeMap<Digest, BlobSource>,
+    pub(crate) continue_on_errors: bool,
+}
+
+impl Lookup {
+    /// The blob at the source.
+    pub(crate) fn source_blob(&self, digest: &Digest) -> Result<SourceBlob, Failure> {
+        let source = self.blobs.get(digest);
+        let unknown =
+            || Failure::permanent(Code::Internal, format!("{digest} was planned and not found by the walk"));
+        let BlobSource { repository, .. } = source.ok_or_else(unknown)?.clone();
+        Ok(SourceBlob { source: Arc::clone(&self.source), repository, digest: digest.clone() })
+    }
+
+    /// Whether the blob need not be there.
+    pub(crate) fn is_foreign(&self, digest: &Digest) -> bool {
+        self.blobs.get(digest).is_some_and(|source| source.foreign)
+    }
+
+    /// A failure that only costs the artifacts that need the blob is handed back; any other ends the work.
+    pub(crate) fn tolerate(&self, failure: Failure) -> Result<Failure, Failure> {
+        if self.continue_on_errors && failure.class == Class::Permanent { Ok(failure) } else { Err(failure) }
+    }
+}
+
+/// Which unit a job makes, in the order of the content.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Position {
+    Group(usize),
+    Large(usize),
+    /// Declared small and found large.
+    Grown(Digest),
+}
+
+/// Stages everything in `plan`, and returns the units in the order of the content.
+pub(crate) async fn stage_content(
+    plan: &ContentPlan,
+    lookup: &Lookup,
+    staging: &Staging,
+    context: &Context,
+    settings: &ExportSettings,
+) -> Result<Result<Vec<Unit>, SliceOver>, Failure> {
+    let parallel = Parallel { reads: settings.parallel_reads, stages: settings.parallel_stages };
+    let mut jobs: Vec<(Position, Job<'_>)> = Vec::new();
+    jobs.extend(plan.large.iter().enumerate().map(|(i, blob)| (Position::Large(i), Job::Large(blob))));
+    jobs.sort_by_key(|(_, job)| std::cmp::Reverse(job.declared()));
+    jobs.extend(plan.groups.iter().enumerate().map(|(i, group)| (Position::Group(i), Job::Group(group))));
+    // Boxed, so that the types of the futures below do not carry the borrows of the closures that make them.
+    let mut futures: Vec<BoxFuture<'_, _>> = Vec::new();
+    for (place, job) in jobs {
+        futures.push(async move { (place, job.run(lookup, staging, context, parallel).await) }.boxed());
+    }
+    let mut units = BTreeMap::new();
+    let mut grown = Vec::new();
+    let mut running = stream::iter(futures).buffer_unordered(settings.parallel_blobs);
+    while let Some((place, result)) = running.next().await {
+        match result? {
+            Ok((unit, more)) => {
+                units.insert(place, unit);
+                grown.extend(more);
+            }
+            Err(SliceOver) => return Ok(Err(SliceOver)),
+        }
+    }
+    drop(running);
+    for blob in &grown {
+        match Job::Large(blob).run(lookup, staging, context, parallel).await? {
+            Ok((unit, _)) => units.insert(Position::Grown(blob.digest.clone()), unit),
+            Err(SliceOver) => return Ok(Err(SliceOver)),
+        };
+    }
+    Ok(Ok(units.into_values().collect()))
+}
+
+/// One unit of work.
+enum Job<'a> {
+    Group(&'a [PlannedBlob]),
+    Large(&'a PlannedBlob),
+}
+
+impl Job<'_> {
+    fn declared(&self) -> u64 {
+        match self {
+            Self::Group(group) => group.iter().map(|blob| blob.declared).sum(),
+            Self::Large(blob) => blob.declared,
+        }
+    }
+
+    async fn run(
+        self,
+        lookup: &Lookup,
+        staging: &Staging,
+        context: &Context,
+        parallel: Parallel,
+    ) -> Result<Result<(Unit, Vec<PlannedBlob>), SliceOver>, Failure> {
+        if context.cancel.is_cancelled() {
+            return Err(Failure::interrupted());
+        }
+        if context.slice_is_over() {
+            return Ok(Err(SliceOver));
+        }
+        match self {
+            Self::Group(group) => stage_group(group, lookup, staging, context).await.map(Ok),
+            Self::Large(blob) => {
+                let staged = stage_large(blob, lookup, staging, context, parallel).await?;
+                Ok(staged.map(|unit| (unit, Vec::new())))
+            }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The verb: one part becomes one bundle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use transship_bundle::{
+    Bill, ContentPlan, Opened, PlannedBlob, Precedence, bundle_metadata, encode_head, end_block,
+    end_block_id, head_blocks, open, plan_content, precedence,
+};
+use transship_bus::WorkQueue;
+use transship_messages::{CopyRequested, ExportPart, FactBody, RouteTaken};
+use transship_model::{BlobName, Class, Code, Counters, Digest, Failure, RegistryName, Route, Stage};
+use transship_registry::{Source, Walked};
+use transship_stage::{Context, FollowUp, Outcome, Verb};
+use transship_storage::{
+    Access, BlobProperties, BlockId, Condition, Container, Containers, ETag, StorageError,
+};
+use transship_telemetry::{BlobResult, Direction, Outcome as ArtifactOutcome};
+
+use crate::assemble::{Assembled, assemble, failed_result};
+use crate::content::{Lookup, SliceOver, Unit, stage_content};
+use crate::manifests::StagedManifests;
+use crate::staged::{Id, Staging};
+use crate::walking::walk;
+
+/// Bounds of one export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportSettings {
+    /// Questions to the registry at once while walking.
+    pub parallel_asks: usize,
+    /// Blobs, or groups of small ones, at once.
+    pub parallel_blobs: usize,
+    /// Ranges of one blob that are read at once.
+    pub parallel_reads: usize,
+    /// Blocks of one blob that are staged at once.
+    pub parallel_stages: usize,
+}
+
+impl Default for ExportSettings {
+    fn default() -> Self {
+        Self { parallel_asks: 16, parallel_blobs: 4, parallel_reads: 4, parallel_stages: 4 }
+    }
+}
+
+impl ExportSettings {
+    /// What is wrong with the section `export`, as key and problem.
+    pub(crate) fn check(&self) -> Vec<(String, String)> {
+        let Self { parallel_asks, parallel_blobs, parallel_reads, parallel_stages } = *self;
+        let bounds = [
+            ("export.parallel_asks", parallel_asks),
+            ("export.parallel_blobs", parallel_blobs),
+            ("export.parallel_reads", parallel_reads),
+            ("export.parallel_stages", parallel_stages),
+        ];
+        let zero = bounds.into_iter().filter(|(_, value)| *value == 0);
+        zero.map(|(key, _)| (key.to_owned(), "must be at least 1".to_owned())).collect()
+    }
+}
+
+/// The exporter.
+pub struct Exporter {
+    sources: BTreeMap<RegistryName, Arc<dyn Source>>,
+    containers: Arc<Containers>,
+    routes: Vec<Route>,
+    settings: ExportSettings,
+}
+
+/// A bundle that is committed.
+struct Committed {
+    etag: ETag,
+    length: u64,
+    catalog_digest: Digest,
+    artifacts: u64,
+    failed: Vec<transship_messages::ArtifactResult>,
+    counters: Counters,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Committed(Committed),
+    Superseded,
+    SliceOver,
+}
+
+#[async_trait]
+impl Verb for Exporter {
+    type Work = ExportPart;
+    const STAGE: Stage = Stage::Exporter;
+    const QUEUE: WorkQueue = WorkQueue::ExporterParts;
+
+    async fn handle(&self, work: &ExportPart, context: &Context) -> Result<Outcome<ExportPart>, Failure> {
+        let blob = work
+            .blob
+            .of_part(work.part)
+            .map_err(|error| Failure::permanent(Code::ConfigurationInvalid, error.to_string()))?;
+        let unknown = || {
+            Failure::permanent(
+                Code::ConfigurationInvalid,
+                format!("the exporter has no registry {}", work.registry),
+            )
+            .with_hint("add it to [registries] in the exporter's configuration")
+        };
+        let source = Arc::clone(self.sources.get(&work.registry).ok_or_else(unknown)?);
+        let container =
+            self.containers.open(&work.container, work.container_secret.as_ref(), Access::WRITE).await?;
+        let part = PartExport { work, blob, source, container, context, settings: &self.settings };
+        match part
+            .run()
+            .await
+            .map_err(|failure| failure.while_doing(format_args!("export to {}", part.blob)))?
+        {
+            Attempt::Committed(committed) => Ok(self.done(work, &part.blob, committed)),
+            Attempt::Superseded => Ok(Outcome::Superseded),
+            Attempt::SliceOver => Ok(Outcome::Continue { rest: next_slice(work, context) }),
+        }
+    }
+}
+
+/// The same part, one slice later, with what was moved so far.
+fn next_slice(work: &ExportPart, context: &Context) -> ExportPart {
+    let mut rest = work.clone();
+    rest.slice += 1;
+    rest.carried.bytes_moved += context.progress.counters().bytes_moved;
+    rest.carried.blobs_moved += context.progress.counters().blobs_moved;
+    rest
+}
+
+impl Exporter {
+    /// An exporter that knows these registries and routes.
+    pub fn new(
+        sources: BTreeMap<RegistryName, Arc<dyn Source>>,
+        containers: Arc<Containers>,
+        routes: Vec<Route>,
+        settings: ExportSettings,
+    ) -> Self {
+        Self { sources, containers, routes, settings }
+    }
+
+    /// The facts and the next work of a bundle that is there.
+    fn done(&self, work: &ExportPart, blob: &BlobName, committed: Committed) -> Outcome<ExportPart> {
+        let routes = work.routes.as_ref().unwrap_or(&self.routes);
+        let routes: Vec<&Route> =
+            routes.iter().filter(|route| route.applies(&work.container, blob)).collect();
+        let taken = routes.iter().map(|route| RouteTaken {
+            target: route.target.clone(),
+            import_pipeline: route.import_pipeline.clone(),
+        });
+        let fact = FactBody::BundleExported {
+            container: work.container.clone(),
+            blob: blob.clone(),
+            etag: committed.etag.0.clone(),
+            length: committed.length,
+            catalog_digest: committed.catalog_digest.clone(),
+            counters: committed.counters,
+            failed: committed.failed,
+            routes: taken.collect(),
+        };
+        let copy = |route: &&Route| {
+            FollowUp::Copy(CopyRequested {
+                execution: work.execution.clone(),
+                part: work.part,
+                source_secret: work.container_secret.clone(),
+                blob: blob.clone(),
+                etag: committed.etag.0.clone(),
+                length: committed.length,
+                artifacts: committed.artifacts,
+                catalog_digest: committed.catalog_digest.clone(),
+                route: (*route).clone(),
+                slice: 0,
+                carried: Counters::default(),
+            })
+        };
+        Outcome::Done { facts: vec![fact], next: routes.iter().map(copy).collect() }
+    }
+}
+
+/// One export of one part.
+struct PartExport<'a> {
+    work: &'a ExportPart,
+    blob: BlobName,
+    source: Arc<dyn Source>,
+    container: Arc<dyn Container>,
+    context: &'a Context,
+    settings: &'a ExportSettings,
+}
+
+impl PartExport<'_> {
+    async fn run(&self) -> Result<Attempt, Failure> {
+        let Some(properties) = self.container.properties(&self.blob).await? else {
+            return self.stage_and_commit(Condition::Absent).await;
+        };
+        match precedence(&properties.metadata, &self.work.execution, self.work.options.overwrite_blobs) {
+            Precedence::Done => self.already_there(properties).await.map(Attempt::Committed),
+            Precedence::Superseded => Ok(Attempt::Superseded),
+            Precedence::Replace => self.stage_and_commit(Condition::Matches(properties.etag)).await,
+            Precedence::Exists => {
+                let (container, blob) = (self.container.url(), &self.blob);
+                Err(Failure::permanent(Code::BlobExists, format!("{container} already has a blob {blob}"))
+                    .with_hint("choose another name, or set OverwriteBlobs to replace it"))
+            }
+        }
+    }
+
+    /// This execution's bundle is there: an earlier attempt committed it. What it says of itself is told again.
+    async fn already_there(&self, properties: BlobProperties) -> Result<Committed, Failure> {
+        let read = |range| self.container.read(&self.blob, range, Some(&properties.etag));
+        let opened = open(properties.length, read).await.map_err(|error| match error {
+            transship_bundle::OpenError::Read(error) => error.into(),
+            other => Failure::permanent(Code::BundleInvalid, other.to_string()),
+        })?;
+        let Opened { catalog, .. } = opened;
+        let artifacts = catalog.artifacts.len() as u64;
+        let length = properties.length;
+        Ok(Committed {
+            etag: properties.etag,
+            length,
+            catalog_digest: catalog.catalog_digest,
+            artifacts,
+            failed: Vec::new(),
+            counters: Counters {
+                artifacts_discovered: self.work.artifacts.len() as u64,
+                artifacts_moved: artifacts,
+                artifacts_failed: (self.work.artifacts.len() as u64).saturating_sub(artifacts),
+                bytes_discovered: length,
+                bytes_skipped: length,
+                ..Counters::default()
+            },
+        })
+    }
+
+    async fn stage_and_commit(&self, condition: Condition) -> Result<Attempt, Failure> {
+        let (work, context) = (self.work, self.context);
+        context.progress.count(|c| c.artifacts_discovered = work.artifacts.len() as u64);
+        let staging = Staging::open(Arc::<dyn Container>::clone(&self.container), self.blob.clone()).await?;
+        let asks = self.settings.parallel_asks;
+        let (walked, manifests) =
+            walk(work.artifacts.clone(), &*self.source, &staging, context, asks).await?;
+        self.refuse_failed(&walked)?;
+        fail::fail_point!("exporter.walked");
+        let plan = self.plan(&walked);
+        self.announce_plan(&plan);
+        let lookup = Lookup {
+            source: Arc::clone(&self.source),
+            blobs: walked.blobs.clone(),
+            continue_on_errors: work.options.continue_on_errors,
+        };
+        let units = match stage_content(&plan, &lookup, &staging, context, self.settings).await? {
+            Ok(units) => units,
+            Err(SliceOver) => return Ok(Attempt::SliceOver),
+        };
+        fail::fail_point!("exporter.content_staged");
+        self.commit(&walked, &manifests, &units, &staging, &condition).await
+    }
+
+    /// Without `ContinueOnErrors` the first artifact that cannot be carried fails the part; with it, only the
+    /// lack of any other does.
+    fn refuse_failed(&self, walked: &Walked) -> Result<(), Failure> {
+        for warning in &walked.warnings {
+            tracing::warn!(blob = %self.blob, "{warning}");
+        }
+        let failed = || {
+            walked
+                .artifacts
+                .iter()
+                .filter_map(|(reference, result)| Some((reference, result.as_ref().err()?)))
+        };
+        let Some((reference, failure)) = failed().next() else { return Ok(()) };
+        if self.work.options.continue_on_errors && failed().count() < walked.artifacts.len() {
+            return Ok(());
+        }
+        let others = failed().count() - 1;
+        let more = if others == 0 { String::new() } else { format!(" (and {others} more)") };
+        let mut failure = failure.clone().while_doing(reference);
+        failure.message.push_str(&more);
+        Err(failure)
+    }
+
+    /// Only what carried artifacts need is moved.
+    fn plan(&self, walked: &Walked) -> ContentPlan {
+        let views: Vec<_> = walked.views.values().collect();
+        let named = views.iter().flat_map(|view| &view.blobs).map(|blob| &blob.digest);
+        let listed = views.iter().flat_map(|view| &view.manifests).map(|child| &child.digest);
+        let needed: std::collections::BTreeSet<_> = named.chain(listed).collect();
+        let blobs = walked.blobs.iter().filter(|(digest, _)| needed.contains(digest));
+        plan_content(
+            blobs.map(|(digest, blob)| PlannedBlob { digest: digest.clone(), declared: blob.declared }),
+        )
+    }
+
+    fn announce_plan(&self, plan: &ContentPlan) {
+        let progress = &self.context.progress;
+        for blob in plan.groups.iter().flatten().chain(&plan.large) {
+            progress.count(|c| {
+                c.blobs_discovered += 1;
+                c.bytes_discovered += blob.declared;
+            });
+        }
+        progress.announce(FactBody::PartPlanned { counters: progress.counters() });
+    }
+
+    async fn commit(
+        &self,
+        walked: &Walked,
+        manifests: &StagedManifests,
+        units: &[Unit],
+        staging: &Staging,
+        condition: &Condition,
+    ) -> Result<Attempt, Failure> {
+        let work = self.work;
+        let Assembled { mut table, failed } = assemble(walked, manifests, units);
+        if table.artifacts.is_empty() {
+            let (reference, failure) = failed.first().cloned().ok_or_else(|| {
+                Failure::permanent(Code::ConfigurationInvalid, "the part names no artifact")
+            })?;
+            return Err(failure.while_doing(reference));
+        }
+        let bill = Bill {
+            version: 1,
+            execution: work.execution.id.clone(),
+            generation: work.execution.generation,
+            part: work.part,
+            traceparent: self.context.traceparent.clone(),
+        };
+        let (head, catalog_digest) = encode_head(&mut table, &bill, manifests.length);
+        let ids = self.stage_frame(&head, manifests, units, staging).await?;
+        fail::fail_point!("exporter.head_staged");
+        let metadata = bundle_metadata(&work.execution, work.part, &catalog_digest);
+        let committed = self.container.commit(&self.blob, &ids, &metadata, condition).await;
+        fail::fail_point!("exporter.committed");
+        let etag = match committed {
+            Ok(etag) => etag,
+            // Somebody else committed meanwhile, or the answer to our own commit was lost: look again.
+            Err(StorageError::ConditionFailed { .. } | StorageError::InvalidBlockList { .. }) => {
+                return Err(Failure::new(
+                    Class::TRANSIENT,
+                    Code::SourceChanged,
+                    "the blob changed while it was staged",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let content: u64 = units.iter().map(|unit| unit.length).sum();
+        let length = head.len() as u64 + manifests.length + content + end_block().len() as u64;
+        let counters = self.counters(manifests, units, table.artifacts.len(), failed.len());
+        self.measure(&counters);
+        let artifacts = table.artifacts.len() as u64;
+        let failed = failed.iter().take(64).map(failed_result).collect();
+        Ok(Attempt::Committed(Committed { etag, length, catalog_digest, artifacts, failed, counters }))
+    }
+
+    /// Stages head and end, and returns every identifier in the order of the blob.
+    async fn stage_frame(
+        &self,
+        head: &[u8],
+        manifests: &StagedManifests,
+        units: &[Unit],
+        staging: &Staging,
+    ) -> Result<Vec<BlockId>, Failure> {
+        let mut ids: Vec<Id> = Vec::new();
+        staging.stage_once(&end_block_id(), end_block().into()).await?;
+        for (id, block) in head_blocks(head) {
+            staging.stage_once(&id, bytes::Bytes::copy_from_slice(block)).await?;
+            ids.push(id);
+        }
+        ids.extend(&manifests.ids);
+        ids.extend(units.iter().flat_map(|unit| &unit.ids));
+        ids.push(end_block_id());
+        self.context.metrics.bytes(Direction::Written, staging.staged_bytes());
+        Ok(ids.iter().map(|id| BlockId::new(id.as_slice())).collect())
+    }
+
+    fn measure(&self, counters: &Counters) {
+        let metrics = &self.context.metrics;
+        metrics.artifacts(ArtifactOutcome::Moved, counters.artifacts_moved);
+        metrics.artifacts(ArtifactOutcome::Failed, counters.artifacts_failed);
+        metrics.blobs(BlobResult::Moved, counters.blobs_moved);
+        metrics.blobs(BlobResult::Skipped, counters.blobs_skipped);
+        metrics.bytes(Direction::Read, counters.bytes_moved);
+    }
+
+    /// The final counts, which reconcile: what was neither moved nor failed was there already.
+    fn counters(
+        &self,
+        manifests: &StagedManifests,
+        units: &[Unit],
+        carried: usize,
+        failed: usize,
+    ) -> Counters {
+        let members = || units.iter().flat_map(|unit| &unit.members);
+        let stored = |m: &&crate::content::Member| m.place.is_some();
+        let manifest_bytes: u64 = manifests.stored.iter().map(|manifest| manifest.size).sum();
+        let stored_bytes: u64 = members().filter_map(|member| Some(member.place?.size)).sum();
+        let bytes_failed: u64 = members().filter(|m| m.place.is_none()).map(|m| m.blob.declared).sum();
+        let now = self.context.progress.counters();
+        let bytes_moved =
+            (self.work.carried.bytes_moved + now.bytes_moved).min(manifest_bytes + stored_bytes);
+        let blobs = (manifests.stored.len() + members().filter(stored).count()) as u64;
+        let blobs_moved = (self.work.carried.blobs_moved + now.blobs_moved).min(blobs);
+        Counters {
+            artifacts_discovered: (carried + failed) as u64,
+            artifacts_moved: carried as u64,
+            artifacts_skipped: 0,
+            artifacts_failed: failed as u64,
+            blobs_discovered: (manifests.stored.len() + members().count()) as u64,
+            blobs_moved,
+            blobs_mounted: 0,
+            blobs_skipped: blobs - blobs_moved,
+            bytes_discovered: manifest_bytes + stored_bytes + bytes_failed,
+            bytes_moved,
+            bytes_skipped: manifest_bytes + stored_bytes - bytes_moved,
+            bytes_failed,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Staging a large blob: its blocks are read in parallel, hashed in order, and staged as hashed. The last block
+//! is staged only after the digest of the whole matched, so a blob whose last block is listed is right.
+
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt, stream};
+use transship_bundle::{BlockIdentity, ChainedHash, PlannedBlob, Resume, Segment, block_size, resume_blob};
+use transship_model::{Algorithm, Code, Digest, Failure};
+use transship_stage::{BytePermit, Context};
+
+use crate::content::{Lookup, Member, SliceOver, Unit};
+use crate::fetch::{Ranged, SourceBlob, again};
+use crate::group::mismatch;
+use crate::staged::{Id, Staging};
+
+/// How many blocks of one blob are read at once, and how many are staged at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parallel {
+    pub(crate) reads: usize,
+    pub(crate) stages: usize,
+}
+
+/// Why a blob was not staged to its end.
+enum Stop {
+    Failure(Failure),
+    /// The bytes have another digest.
+    Mismatch(Digest),
+    /// The registry ignores ranges.
+    NoRanges,
+    SliceOver,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// What one attempt staged.
+struct Staged {
+    ids: Vec<Id>,
+    segment: Segment,
+    moved: u64,
+}
+
+/// Stages one large blob. `Err(Ok(SliceOver))` where the slice ended first; what is staged stays.
+pub(crate) async fn stage_large(
+    planned: &PlannedBlob,
+    lookup: &Lookup,
+    staging: &Staging,
+    context: &Context,
+    parallel: Parallel,
+) -> Result<Result<Unit, SliceOver>, Failure> {
+    let blob = lookup.source_blob(&planned.digest)?;
+    let name = planned.digest.to_string();
+    context.progress.begin(&name);
+    let staged = stage_verified(planned, &blob, staging, context, parallel).await;
+    context.progress.end(&name);
+    match staged {
+        Ok(staged) => {
+            context.progress.count(|c| {
+                c.blobs_moved += u64::from(staged.moved > 0);
+                c.blobs_skipped += u64::from(staged.moved == 0);
+                c.bytes_skipped += staged.segment.size() - staged.moved;
+            });
+            let member = Member::stored(planned, &staged.segment, 0);
+            Ok(Ok(Unit { ids: staged.ids, members: vec![member], length: staged.segment.length() }))
+        }
+        Err(Stop::SliceOver) => Ok(Err(SliceOver)),
+        Err(Stop::Failure(failure))
+            if failure.code == Code::ContentNotFound && lookup.is_foreign(&planned.digest) =>
+        {
+            context.progress.count(|c| c.bytes_failed += planned.declared);
+            Ok(Ok(Unit { members: vec![Member::absent(planned)], ..Unit::default() }))
+        }
+        Err(stop) => {
+            let failure = lookup.tolerate(failure_of(stop, &blob))?;
+            context.progress.count(|c| c.bytes_failed += planned.declared);
+            Ok(Ok(Unit { members: vec![Member::failed(planned, failure)], ..Unit::default() }))
+        }
+    }
+}
+
+fn failure_of(stop: Stop, blob: &SourceBlob) -> Failure {
+    match stop {
+        Stop::Failure(failure) => failure,
+        Stop::Mismatch(actual) => mismatch(blob, &actual),
+        Stop::NoRanges | Stop::SliceOver => blob.broken("was stopped"),
+    }
+}
+
+/// Stages, and once more from byte 0 where the digest did not match: the first blocks may stem from a read that
+/// nobody can vouch for.
+async fn stage_verified(
+    planned: &PlannedBlob,
+    blob: &SourceBlob,
+    staging: &Staging,
+    context: &Context,
+    parallel: Parallel,
+) -> Result<Staged, Stop> {
+    let head = blob.source.blob_length(&blob.repository, &blob.digest).await.map_err(Failure::from)?;
+    let Some(length) = head else {
+        let (host, repository) = (blob.source.host(), &blob.repository);
+        let message = format!("{host} has no blob {} in {repository}", planned.digest);
+        return Err(Failure::permanent(Code::ContentNotFound, message)
+            .with_hint("the registry lists this blob and does not have it: push the artifact again")
+            .into());
+    };
+    let Some(length) = length else { return stage_stream(blob, staging, context).await };
+    let segment = Segment::new(&planned.digest, length);
+    let resume = match resume_blob(&segment, staging.listed()) {
+        Resume::Complete { ids } => return Ok(Staged { ids, segment, moved: 0 }),
+        resume => resume,
+    };
+    match stage_ranges(&segment, resume, blob, staging, context, parallel).await {
+        Err(Stop::NoRanges) => stage_stream(blob, staging, context).await,
+        Err(Stop::Mismatch(actual)) => {
+            tracing::warn!(digest = %planned.digest, %actual, "the digest does not match; reading the blob again");
+            let fresh = resume_blob(&segment, []);
+            stage_ranges(&segment, fresh, blob, staging, context, parallel).await
+        }
+        result => result,
+    }
+}
+
+/// A block that was read, with the share of the budget that it takes.
+type ReadBlock = (u32, Vec<u8>, usize, BytePermit);
+
+async fn stage_ranges(
+    segment: &Segment,
+    resume: Resume,
+    blob: &SourceBlob,
+    staging: &Staging,
+    context: &Context,
+    parallel: Parallel,
+) -> Result<Staged, Stop> {
+    let Resume::At { mut ids, mut index, before } = resume else { return Err(Stop::NoRanges) };
+    // Only SHA-256 can go on from the middle; another algorithm reads the prefix again.
+    let resumed = (segment.digest().algorithm() == Algorithm::Sha256)
+        .then(|| ChainedHash::resume(&before, segment.block(index).range.start))
+        .flatten();
+    if resumed.is_none() {
+        ids.clear();
+        index = 0;
+    }
+    let mut hash = resumed.unwrap_or_else(|| ChainedHash::new(segment.digest().algorithm()));
+    let (count, mut moved) = (segment.block_count(), 0);
+    let mut reads = stream::iter(index..count)
+        .map(|index| async move { context.unless_cancelled(read_block(segment, index, blob, context)).await })
+        .buffered(parallel.reads);
+    let mut stages = FuturesUnordered::new();
+    loop {
+        // Both sides are polled together: what waits to be staged holds budget that the next read may wait for.
+        let read = tokio::select! {
+            Some(staged) = stages.next(), if !stages.is_empty() => {
+                staged?;
+                continue;
+            }
+            read = reads.next(), if stages.len() < parallel.stages => read,
+        };
+        let Some(read) = read else { return Err(Stop::NoRanges) };
+        let Some((index, block, header, permit)) = read? else { return Err(Stop::NoRanges) };
+        let id = BlockIdentity::of_blob(segment.digest(), index, hash.value()).to_bytes();
+        let range = segment.block(index).range;
+        let bytes = range.end - range.start;
+        hash.update(&block[header..header + bytes as usize]);
+        ids.push(id);
+        if index + 1 < count && is_vouched_for(segment, index, &id, &hash, staging) {
+            continue;
+        }
+        moved += bytes;
+        if index + 1 == count {
+            let actual = hash.finish();
+            if actual != *segment.digest() {
+                return Err(Stop::Mismatch(actual));
+            }
+            // The others first: the last block says that all are there.
+            stages.try_collect::<()>().await?;
+            stage_block(staging, context, id, block.into(), bytes, permit).await?;
+            return Ok(Staged { ids, segment: segment.clone(), moved });
+        }
+        stages.push(stage_block(staging, context, id, block.into(), bytes, permit));
+        if context.slice_is_over() {
+            stages.try_collect::<()>().await?;
+            return Err(Stop::SliceOver);
+        }
+    }
+}
+
+/// Whether the block was staged by an earlier attempt, and the next one too: the chaining value in the next
+/// one's identifier is that of the bytes that were staged, so they are these.
+fn is_vouched_for(segment: &Segment, index: u32, id: &Id, after: &ChainedHash, staging: &Staging) -> bool {
+    let next = BlockIdentity::of_blob(segment.digest(), index + 1, after.value()).to_bytes();
+    staging.listed_length(id) == Some(segment.block(index).length())
+        && staging.listed_length(&next) == Some(segment.block(index + 1).length())
+}
+
+async fn stage_block(
+    staging: &Staging,
+    context: &Context,
+    id: Id,
+    block: Bytes,
+    bytes: u64,
+    permit: BytePermit,
+) -> Result<(), Failure> {
+    context.unless_cancelled(staging.stage(&id, block)).await?;
+    drop(permit);
+    context.progress.count(|c| c.bytes_moved += bytes);
+    Ok(())
+}
+
+/// Reads one block into a buffer of its final size; `None` where the registry ignores ranges.
+async fn read_block(
+    segment: &Segment,
+    index: u32,
+    blob: &SourceBlob,
+    context: &Context,
+) -> Result<Option<ReadBlock>, Failure> {
+    let block = segment.block(index);
+    let permit = context.budget.acquire(block.length()).await;
+    let mut buffer = Vec::with_capacity(usize::try_from(block.length()).unwrap_or(0));
+    buffer.extend_from_slice(&block.before);
+    let header = block.before.len();
+    let Ranged::Filled(mut buffer) = blob.read_range(block.range, buffer).await? else { return Ok(None) };
+    buffer.resize(buffer.len() + block.after, 0);
+    Ok(Some((index, buffer, header, permit)))
+}
+
+/// Stages a blob in one stream, again from its start where the stream breaks.
+async fn stage_stream(blob: &SourceBlob, staging: &Staging, context: &Context) -> Result<Staged, Stop> {
+    let mut attempt = 1;
+    loop {
+        match stage_unsized(blob, staging, context).await {
+            Err(Stop::Failure(failure)) => again(failure, &mut attempt).await?,
+            result => return result,
+        }
+    }
+}
+
+/// Stages a blob in one stream: where the registry ignores ranges, or does not say the length. Block 0 is
+/// staged last, since its header has the length; the last block is held until the digest is known.
+async fn stage_unsized(blob: &SourceBlob, staging: &Staging, context: &Context) -> Result<Staged, Stop> {
+    let step = block_size(0) as usize;
+    let mut permit = Some(context.budget.acquire(3 * step as u64).await);
+    let mut stream = blob.open().await?.bytes;
+    let mut hash = ChainedHash::new(blob.digest.algorithm());
+    let (mut ids, mut first, mut held) = (Vec::new(), None, None::<(Id, Vec<u8>)>);
+    let (mut current, mut ended) = (Vec::with_capacity(step), false);
+    while !ended {
+        match context.unless_cancelled(async { stream.next().await.transpose() }).await? {
+            Some(piece) => current.extend_from_slice(&piece),
+            None => ended = true,
+        }
+        while current.len() >= step || (ended && (!current.is_empty() || first.is_none())) {
+            let rest = current.split_off(current.len().min(step));
+            let id = BlockIdentity::of_blob(&blob.digest, ids.len() as u32, hash.value()).to_bytes();
+            hash.update(&current);
+            ids.push(id);
+            let block = std::mem::replace(&mut current, rest);
+            context.progress.count(|c| c.bytes_moved += block.len() as u64);
+            if first.is_none() {
+                first = Some((id, block));
+            } else if let Some((id, block)) = held.replace((id, block)) {
+                context.unless_cancelled(staging.stage(&id, block.into())).await?;
+            }
+        }
+    }
+    let length = hash.hashed();
+    let actual = hash.finish();
+    if actual != blob.digest {
+        return Err(Stop::Mismatch(actual));
+    }
+    let segment = Segment::new(&blob.digest, length);
+    if block_size(length) as usize != step {
+        let message = format!(
+            "blob {} has {length} bytes, and the registry serves it neither by range nor with its length",
+            blob.digest
+        );
+        return Err(Failure::permanent(Code::LimitExceeded, message).into());
+    }
+    let Some((id, bytes)) = first else { return Err(blob.broken("gave no block").into()) };
+    let mut block = segment.header().to_vec();
+    block.extend_from_slice(&bytes);
+    if ids.len() == 1 {
+        block.resize(block.len() + segment.padding(), 0);
+    }
+    context.unless_cancelled(staging.stage(&id, block.into())).await?;
+    if let Some((id, mut block)) = held {
+        block.resize(block.len() + segment.padding(), 0);
+        context.unless_cancelled(staging.stage(&id, block.into())).await?;
+    }
+    drop(permit.take());
+    Ok(Staged { ids, segment, moved: length })
+}

@@ -1,0 +1,22 @@
+//! **Owns** one verb: export. It resolves the artifacts of a part, walks everything below them, and streams the
+//! content from the source registry into the blocks of one bundle.
+//! **May know** registries as sources, containers, bundles, routes.
+//! **Never knows** the other services, or how to write to a registry.
+
+mod assemble;
+mod config;
+
+mod content;
+mod export;
+mod fetch;
+mod group;
+mod large;
+mod manifests;
+mod service;
+
+mod staged;
+mod walking;
+
+pub use config::{Config, RegistryConfig};
+pub use export::{ExportSettings, Exporter};
+pub use service::run;

@@ -1,0 +1,305 @@
+//! The verb over twins: what is in the bundle, what is not, and what happens twice.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use support::*;
+use transship_bundle::{Absence, Discovery, Location};
+use transship_model::*;
+use transship_registry::{MemoryRegistry, Operation as Call, RegistryError};
+use transship_stage::{FollowUp, Outcome, Verb};
+use transship_storage::{Operation, StorageError};
+
+const MIB: usize = 1 << 20;
+
+#[tokio::test]
+async fn an_index_with_images_is_carried_byte_for_byte_and_handed_on_to_its_route() {
+    let world = World::new();
+    let (amd, arm) =
+        (world.image("team/web", None, &[100, 20 * MIB]), world.image("team/web", None, &[0, 3 * MIB]));
+    let child = |digest: &Digest| json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest.to_string(), "size": 1});
+    let index = world.put("team/web", Some("v1"), &json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [child(&amd), child(&arm)]}));
+    let outcome = world.export(&world.work(&["team/web:v1"])).await.unwrap();
+    let catalog = world.verified().await;
+    assert_eq!(catalog.artifacts[0].digest, index);
+    assert_eq!(catalog.artifacts[0].name.as_deref(), Some("team/web:v1"));
+    assert!(catalog.locations.contains_key(&amd) && catalog.locations.contains_key(&arm));
+    let (counters, _) = exported(&outcome);
+    assert_eq!(
+        counters.bytes_discovered,
+        counters.bytes_moved + counters.bytes_skipped + counters.bytes_failed
+    );
+    assert_eq!((counters.artifacts_moved, counters.bytes_skipped), (1, 0));
+    let Outcome::Done { next, .. } = &outcome else { unreachable!() };
+    let [FollowUp::Copy(copy)] = &next[..] else { panic!("{next:?}") };
+    assert_eq!((&copy.route, &copy.blob), (&world.routes[0], &blob_name()));
+    assert_eq!(copy.length, world.container.content(&blob_name()).unwrap().len() as u64);
+}
+
+#[tokio::test]
+async fn a_part_that_is_delivered_again_finds_its_bundle_and_says_the_same() {
+    let world = World::new();
+    world.image("a", Some("1"), &[9 * MIB]);
+    let first = world.export(&world.work(&["a:1"])).await.unwrap();
+    let staged = world.container.staged_count();
+    let second = world.export(&world.work(&["a:1"])).await.unwrap();
+    assert_eq!(world.container.staged_count(), staged);
+    assert_eq!(exported(&first).1, exported(&second).1);
+    let next = |outcome| match outcome {
+        Outcome::Done { next, .. } => next,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(next(first), next(second));
+}
+
+#[tokio::test]
+async fn equal_artifacts_have_an_equal_catalog_digest_in_another_execution() {
+    let digest_of = async |generation| {
+        let world = World::new();
+        world.image("a", Some("1"), &[100, 5 * MIB]);
+        let mut work = world.work(&["a:1"]);
+        work.execution.generation = generation;
+        exported(&world.export(&work).await.unwrap()).1
+    };
+    assert_eq!(digest_of(1).await, digest_of(2).await);
+}
+
+#[tokio::test]
+async fn whoever_owns_the_blob_decides_what_an_export_may_do() {
+    let world = World::new();
+    world.image("a", Some("1"), &[100]);
+    world.export(&world.work(&["a:1"])).await.unwrap();
+    let mut other = world.work(&["a:1"]);
+    other.execution = Execution { id: "other".parse().unwrap(), generation: 6 };
+    let failure = world.export(&other).await.unwrap_err();
+    assert_eq!(failure.code, Code::BlobExists);
+    assert!(failure.hint.unwrap().contains("OverwriteBlobs"));
+    other.options.overwrite_blobs = true;
+    world.export(&other).await.unwrap();
+    let mut older = world.work(&["a:1"]);
+    older.options.overwrite_blobs = true;
+    assert_eq!(world.export(&older).await.unwrap(), Outcome::Superseded);
+}
+
+#[tokio::test]
+async fn a_missing_artifact_fails_the_part_by_name_or_is_left_out() {
+    let world = World::new();
+    world.image("a", Some("1"), &[100]);
+    let mut work = world.work(&["a:1", "a:nope"]);
+    let failure = world.export(&work).await.unwrap_err();
+    assert_eq!(failure.code, Code::ArtifactNotFound);
+    assert!(failure.message.contains("a:nope"), "{failure}");
+    assert!(world.container.content(&blob_name()).is_none());
+    work.options.continue_on_errors = true;
+    let (counters, _) = exported(&world.export(&work).await.unwrap());
+    assert_eq!((counters.artifacts_moved, counters.artifacts_failed), (1, 1));
+    assert_eq!(world.verified().await.artifacts.len(), 1);
+    let mut none = world.work(&["a:nope", "b:nope"]);
+    none.options.continue_on_errors = true;
+    none.blob = "other".parse().unwrap();
+    assert_eq!(world.export(&none).await.unwrap_err().code, Code::ArtifactNotFound);
+}
+
+#[tokio::test]
+async fn bytes_with_another_digest_never_become_part_of_a_bundle() {
+    for size in [100, 20 * MIB] {
+        let world = World::new();
+        world.image("a", Some("good"), &[300]);
+        let digest = world.image("a", Some("bad"), &[size]);
+        let right = Digest::sha256(&content(&format!("layer {size}"), size));
+        world.registry.put_blob_as(&repository("a"), right.clone(), content("wrong", size));
+        let mut work = world.work(&["a:good", "a:bad"]);
+        let failure = world.export(&work).await.unwrap_err();
+        assert_eq!(failure.code, Code::DigestMismatch);
+        let wrong = Digest::sha256(&content("wrong", size));
+        assert!(failure.message.contains(&right.to_string()) && failure.message.contains(&wrong.to_string()));
+        assert!(world.container.content(&blob_name()).is_none());
+        work.options.continue_on_errors = true;
+        world.export(&work).await.unwrap();
+        let catalog = world.verified().await;
+        assert_eq!(catalog.artifacts.len(), 1);
+        assert!(!catalog.locations.contains_key(&digest) && !catalog.locations.contains_key(&right));
+    }
+}
+
+#[tokio::test]
+async fn referrers_signatures_and_what_refers_to_them_travel_with_their_artifact() {
+    for api in [true, false] {
+        let registry = MemoryRegistry::new("source.example");
+        let world = World::of(if api { registry } else { registry.without_referrers_api() });
+        let image = world.image("a", Some("1"), &[100]);
+        let subject = |digest: &Digest| json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest.to_string(), "size": 1});
+        let referrer = |of: &Digest, name: &str| {
+            let blob = world.blob("a", content(name, 50), "application/vnd.acme.sbom");
+            world.put("a", None, &json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": "a/b", "config": blob, "layers": [], "subject": subject(of)}))
+        };
+        let sbom = referrer(&image, "sbom");
+        let signature_of_sbom = referrer(&sbom, "signature of the sbom");
+        let cosign = world.image("a", Some(&format!("sha256-{}.sig", image.hex())), &[77]);
+        if !api {
+            for (of, listed) in [(&image, &sbom), (&sbom, &signature_of_sbom)] {
+                let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [subject(listed)]});
+                world.put("a", Some(Tag::referrers_fallback(of).as_str()), &index);
+            }
+        }
+        world.export(&world.work(&["a:1"])).await.unwrap();
+        let catalog = world.verified().await;
+        for digest in [&image, &sbom, &signature_of_sbom, &cosign] {
+            assert!(catalog.locations.contains_key(digest), "api {api}");
+        }
+        let found = |digest: &Digest, of: &Digest| {
+            catalog.discovered.iter().any(|d| d.digest == *digest && d.subject == *of)
+        };
+        assert!(found(&sbom, &image) && found(&signature_of_sbom, &sbom) && found(&cosign, &image));
+        let fallbacks =
+            catalog.discovered.iter().filter(|d| matches!(d.by, Discovery::FallbackIndex { .. })).count();
+        assert_eq!(fallbacks, if api { 0 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn odd_content_is_carried_as_it_is() {
+    let world = World::new();
+    let layer = world.blob("a", content("x", 10), "application/x");
+    let empty = world.blob("a", content("", 0), "application/x");
+    let many: Vec<_> =
+        (0..3000).map(|i| world.blob("a", content(&i.to_string(), 40), "application/x")).collect();
+    let with = |config: &serde_json::Value, layers: serde_json::Value| json!({"schemaVersion": 2, "config": config, "layers": layers});
+    world.put("a", Some("many"), &with(&layer, many.into()));
+    world.put("a", Some("twice"), &with(&layer, json!([layer, layer, empty])));
+    let mut wrong_size = world.blob("a", content("large", 5 * MIB), "application/x");
+    wrong_size["size"] = 10.into();
+    let mut too_large = world.blob("a", content("small", 12), "application/x");
+    too_large["size"] = (40 * MIB).into();
+    world.put("a", Some("wrong"), &with(&wrong_size, json!([too_large])));
+    let foreign = json!({"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "digest": Digest::sha256(b"elsewhere").to_string(), "size": 3 * MIB, "urls": ["http://169.254.169.254/"]});
+    world.put("a", Some("foreign"), &with(&layer, json!([foreign])));
+    let by_digest = world.image("b", None, &[1]);
+    let work = world.work(&["a:many", "a:twice", "a:wrong", "a:foreign", &format!("b@{by_digest}")]);
+    let (counters, _) = exported(&world.export(&work).await.unwrap());
+    assert_eq!(
+        counters.bytes_discovered,
+        counters.bytes_moved + counters.bytes_skipped + counters.bytes_failed
+    );
+    let catalog = world.verified().await;
+    assert_eq!(catalog.artifacts.len(), 5);
+    assert_eq!(catalog.locations[&Digest::sha256(b"elsewhere")], Location::Absent(Absence::NotDistributable));
+    let size_of = |bytes: &[u8]| match &catalog.locations[&Digest::sha256(bytes)] {
+        Location::Stored { size, .. } => *size as usize,
+        absent => panic!("{absent:?}"),
+    };
+    assert_eq!(
+        (size_of(&content("large", 5 * MIB)), size_of(&content("small", 12)), size_of(b"")),
+        (5 * MIB, 12, 0)
+    );
+}
+
+/// A storage error that passes.
+fn outage(world: &World) -> StorageError {
+    use transship_storage::ReadContainer;
+    StorageError::Unavailable {
+        container: world.container.url().clone(),
+        reason: "outage".into(),
+        retry_after: None,
+    }
+}
+
+#[tokio::test]
+async fn after_a_failure_at_any_call_the_next_attempt_ends_the_same_and_repeats_a_block_a_stream_at_most() {
+    let uninterrupted = World::new();
+    prepare(&uninterrupted);
+    uninterrupted.export(&uninterrupted.work(&["a:1", "b:1"])).await.unwrap();
+    let (expected, staged) =
+        (uninterrupted.container.content(&blob_name()), uninterrupted.container.staged_count());
+    for operation in [Operation::Properties, Operation::StagedBlocks, Operation::Stage, Operation::Commit] {
+        for nth in 1..=uninterrupted.container.calls(operation) {
+            let world = World::new();
+            prepare(&world);
+            let (calls, error) = (Arc::new(AtomicU64::new(0)), outage(&world));
+            world.container.observe(move |called, _| {
+                let now = if called == operation { calls.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+                if now == nth { Err(error.clone()) } else { Ok(()) }
+            });
+            let failure = world.export(&world.work(&["a:1", "b:1"])).await.unwrap_err();
+            assert!(matches!(failure.class, Class::Transient { .. }), "{operation:?} {nth}: {failure}");
+            world.export(&world.work(&["a:1", "b:1"])).await.unwrap();
+            assert_eq!(world.container.content(&blob_name()), expected, "{operation:?} {nth}");
+            // Two large blobs and one group were in flight.
+            assert!(world.container.staged_count() <= staged + 2, "{operation:?} {nth}");
+        }
+    }
+}
+
+fn prepare(world: &World) {
+    world.image("a", Some("1"), &[100, 30 * MIB]);
+    world.image("b", Some("1"), &[100, 17 * MIB, 3 * MIB]);
+}
+
+#[tokio::test]
+async fn after_a_failure_of_the_registry_at_any_call_the_next_attempt_ends_the_same() {
+    let uninterrupted = World::new();
+    prepare(&uninterrupted);
+    uninterrupted.export(&uninterrupted.work(&["a:1", "b:1"])).await.unwrap();
+    let expected = uninterrupted.container.content(&blob_name());
+    for call in [Call::Manifest, Call::Tags, Call::Referrers, Call::Blob, Call::BlobLength] {
+        for nth in 1..=uninterrupted.registry.count(call) {
+            let world = World::new();
+            prepare(&world);
+            world.registry.inject(move |called, count| {
+                (called == call && count == nth).then(|| RegistryError::Unavailable {
+                    host: "source.example".into(),
+                    operation: "GET".into(),
+                    reason: "outage".into(),
+                    retry_after: None,
+                })
+            });
+            // What the verb can take up again by itself, it does.
+            if let Err(failure) = world.export(&world.work(&["a:1", "b:1"])).await {
+                assert!(matches!(failure.class, Class::Transient { .. }), "{call:?} {nth}: {failure}");
+                world.export(&world.work(&["a:1", "b:1"])).await.unwrap();
+            }
+            assert_eq!(world.container.content(&blob_name()), expected, "{call:?} {nth}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slice_ends_inside_a_large_blob_and_its_continuation_carries_the_counters() {
+    let world = World::new();
+    world.image("a", Some("1"), &[40 * MIB]);
+    let mut work = world.work(&["a:1"]);
+    let mut slices = 0;
+    let outcome = loop {
+        // No time at all: each slice stages what it has begun, and goes on with the next block.
+        let outcome = world.exporter.handle(&work, &context(Duration::ZERO)).await.unwrap();
+        match outcome {
+            Outcome::Continue { rest } => {
+                assert_eq!(rest.slice, work.slice + 1);
+                work = rest;
+                slices += 1;
+                assert!(slices < 20, "every slice makes progress");
+            }
+            done => break done,
+        }
+        if slices == 3 {
+            break world.export(&work).await.unwrap();
+        }
+    };
+    world.verified().await;
+    let (counters, _) = exported(&outcome);
+    assert_eq!(counters.bytes_discovered, counters.bytes_moved + counters.bytes_skipped);
+}
+
+#[tokio::test]
+async fn a_shutdown_interrupts_without_blaming_anybody() {
+    let world = World::new();
+    world.image("a", Some("1"), &[40 * MIB]);
+    let context = context(Duration::from_secs(600));
+    context.cancel.cancel();
+    let failure = world.exporter.handle(&world.work(&["a:1"]), &context).await.unwrap_err();
+    assert_eq!(failure.class, Class::Interrupted);
+}

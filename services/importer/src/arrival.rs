@@ -1,0 +1,110 @@
+//! What to do with the blob that an import names: decided from what is there now.
+
+use transship_bundle::{Precedence, precedence};
+use transship_messages::ImportRequested;
+use transship_model::Failure;
+use transship_storage::{BlobProperties, StorageError};
+
+use crate::ImportError;
+
+/// What the blob means for the import.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrival<'a> {
+    /// This version of it is imported.
+    Import(&'a BlobProperties),
+    /// A newer execution has replaced it, and has its own import.
+    Superseded,
+    /// It was there and is gone, and this pipeline deletes what it has imported.
+    Deleted,
+}
+
+/// Decides.
+///
+/// A blob that is gone has been imported by an earlier delivery of the same work where two things hold: the
+/// work knows its entity tag, so somebody saw the committed blob, and the pipeline deletes what it has
+/// imported. Deletion is the last effect of an import, so a process that dies right after it leaves exactly
+/// this behind, and a failure would be wrong. The fact that is published then says that nothing was imported
+/// now, since a person or a lifecycle rule may have deleted the blob too.
+///
+/// # Errors
+/// Where there is no such blob, or another one than was announced.
+pub(crate) fn decide_arrival<'a>(
+    properties: Option<&'a BlobProperties>,
+    work: &ImportRequested,
+    deletes: bool,
+) -> Result<Arrival<'a>, Failure> {
+    let (container, blob) = (work.container.clone(), work.blob.clone());
+    let Some(properties) = properties else {
+        if deletes && work.etag.is_some() {
+            return Ok(Arrival::Deleted);
+        }
+        return Err(StorageError::BlobNotFound { container, blob }.into());
+    };
+    match &work.etag {
+        Some(etag) if *etag != properties.etag.0 => {
+            match precedence(&properties.metadata, &work.execution, true) {
+                Precedence::Superseded => Ok(Arrival::Superseded),
+                _ => Err(ImportError::BlobChanged { container, blob }.into()),
+            }
+        }
+        _ => Ok(Arrival::Import(properties)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transship_bundle::bundle_metadata;
+    use transship_model::{Class, Code, Counters, Digest, Execution, Part};
+    use transship_storage::ETag;
+
+    use super::*;
+
+    fn execution(generation: u64) -> Execution {
+        Execution { id: "run".parse().unwrap(), generation }
+    }
+
+    fn work(etag: Option<&str>) -> ImportRequested {
+        ImportRequested {
+            execution: execution(5),
+            part: Part::ONLY,
+            pipeline: "default".parse().unwrap(),
+            container: "file:///c".parse().unwrap(),
+            blob: "b".parse().unwrap(),
+            etag: etag.map(str::to_owned),
+            slice: 0,
+            carried: Counters::default(),
+        }
+    }
+
+    fn blob(generation: u64) -> BlobProperties {
+        BlobProperties {
+            length: 1,
+            etag: ETag("e1".to_owned()),
+            metadata: bundle_metadata(&execution(generation), Part::ONLY, &Digest::sha256(b"")),
+            content_md5: None,
+        }
+    }
+
+    #[test]
+    fn the_blob_that_was_announced_is_imported_and_no_other() {
+        let (same, newer) = (blob(5), blob(6));
+        assert_eq!(decide_arrival(Some(&same), &work(Some("e1")), false), Ok(Arrival::Import(&same)));
+        assert_eq!(decide_arrival(Some(&newer), &work(None), true), Ok(Arrival::Import(&newer)));
+        assert_eq!(decide_arrival(Some(&newer), &work(Some("e0")), false), Ok(Arrival::Superseded));
+        let failure = decide_arrival(Some(&same), &work(Some("e0")), false).unwrap_err();
+        assert_eq!((failure.code, failure.class), (Code::SourceChanged, Class::Permanent));
+    }
+
+    #[test]
+    fn a_blob_that_is_gone_was_imported_only_where_it_was_seen_and_the_pipeline_deletes() {
+        for (etag, deletes) in [(None, false), (None, true), (Some("e1"), false)] {
+            let failure = decide_arrival(None, &work(etag), deletes).unwrap_err();
+            assert_eq!(
+                (failure.code, failure.class),
+                (Code::BlobNotFound, Class::Permanent),
+                "{etag:?} {deletes}"
+            );
+        }
+        assert_eq!(decide_arrival(None, &work(Some("e1")), true), Ok(Arrival::Deleted));
+    }
+}

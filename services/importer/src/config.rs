@@ -1,0 +1,229 @@
+//! The settings of the service, in TOML.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use transship_host::{HostSettings, ServiceSettings};
+use transship_model::{
+    ArtifactReference, ContainerUrl, ImportOptions, PipelineName, RegistryName, RenameRules, Repository,
+    Secret, SecretName,
+};
+use transship_stage::ByteBudget;
+
+use crate::{ImportPipeline, ImportSettings};
+
+/// The smallest byte budget in bytes: what a few manifests of the largest size need.
+const SMALLEST_BUDGET: u32 = 16 << 20;
+
+/// The longest slice in seconds: RabbitMQ takes a delivery away after thirty minutes without an acknowledgement.
+const LONGEST_SLICE: u64 = 1500;
+
+/// The settings of the importer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The process: endpoints, drain, log.
+    #[serde(default)]
+    pub host: HostSettings,
+    /// The broker that work comes from and that facts go to.
+    pub broker: BrokerConfig,
+    /// Where the SAS tokens and the registries' passwords are.
+    #[serde(default)]
+    pub secrets: SecretsConfig,
+    /// How much the process does at a time.
+    #[serde(default)]
+    pub worker: WorkerConfig,
+    /// How much of one import happens at a time.
+    #[serde(default)]
+    pub import: ImportSettings,
+    /// The target registries, by name.
+    pub registries: BTreeMap<RegistryName, RegistryConfig>,
+    /// The import pipelines, by name.
+    pub pipelines: BTreeMap<PipelineName, PipelineConfig>,
+}
+
+/// How to reach the broker. One of `url` and `url_file` must be set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// `amqp://USER:PASSWORD@HOST:PORT/VHOST` or `amqps://…`, the virtual host percent-encoded.
+    #[serde(default)]
+    pub url: Option<Secret>,
+    /// A file that holds such a URL and nothing else. It is read when the process starts.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// Whether the process declares queues and exchange. Default true; false where an operator owns them.
+    #[serde(default = "yes")]
+    pub declare: bool,
+    /// Certificates in PEM that are trusted beside the platform's, for `amqps`.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Where secrets are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsConfig {
+    /// A directory with one file for each secret, named like it. Default `/run/secrets/transship`.
+    pub directory: PathBuf,
+}
+
+impl Default for SecretsConfig {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("/run/secrets/transship") }
+    }
+}
+
+/// How much the process does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Imports at a time; also the prefetch. Default 4.
+    pub slots: u16,
+    /// How long one slice of an import lasts, in seconds, before the rest goes back to the queue. Default 600.
+    pub slice_seconds: u64,
+    /// The bytes of all buffers of the process together. Default 64 MiB.
+    pub byte_budget_bytes: u32,
+    /// Whether a fact that no queue takes is an error. Default false; true where there is a control plane.
+    pub facts_mandatory: bool,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            slots: 4,
+            slice_seconds: 600,
+            byte_budget_bytes: ByteBudget::DEFAULT_BYTES,
+            facts_mandatory: false,
+        }
+    }
+}
+
+/// A target registry. Without credentials it is spoken to anonymously.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// `https://HOST[:PORT]`; `http://` for this machine, or where `insecure` is set.
+    pub url: String,
+    /// Whether plain HTTP is meant, though the registry is not on this machine.
+    #[serde(default)]
+    pub insecure: bool,
+    /// Hosts that belong to the registry: `host`, `host:port`, or `.suffix` for a host and all hosts below it.
+    #[serde(default)]
+    pub allowed_hosts: Vec<String>,
+    /// Certificate authorities in PEM that are trusted beside the platform's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The user; `password_secret` holds the password.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The secret with the user's password.
+    #[serde(default)]
+    pub password_secret: Option<SecretName>,
+    /// A Docker configuration file (`auths` and credential helpers) instead of user and password.
+    #[serde(default)]
+    pub docker_config: Option<PathBuf>,
+}
+
+/// An import pipeline.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// The target registry, by its name in `registries`.
+    pub registry: RegistryName,
+    /// The container that bundles arrive in.
+    pub container: ContainerUrl,
+    /// The secret with the container's SAS token. A local directory needs none.
+    #[serde(default)]
+    pub secret: Option<SecretName>,
+    /// `overwrite_tags`, `delete_source_blob_on_success`, `continue_on_errors`; each false by default.
+    #[serde(default)]
+    pub options: ImportOptions,
+    /// Rules that give imported repositories other names; the first that matches decides.
+    #[serde(default)]
+    pub rename: RenameRules,
+    /// Repositories of the target that blobs may be mounted from, beside those of the bundle itself.
+    #[serde(default)]
+    pub mount_from: Vec<Repository>,
+    /// The name of the artifact of every bundle here: for archives that hold exactly one and do not name it.
+    #[serde(default)]
+    pub name_as: Option<ArtifactReference>,
+}
+
+impl From<PipelineConfig> for ImportPipeline {
+    fn from(config: PipelineConfig) -> Self {
+        let PipelineConfig { registry, container, secret, options, rename, mount_from, name_as } = config;
+        Self { registry, container, secret, options, rename, mount_from, name_as }
+    }
+}
+
+impl ServiceSettings for Config {
+    fn host(&self) -> &HostSettings {
+        &self.host
+    }
+
+    fn check(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        let mut demand = |holds: bool, key: String, problem: &str| {
+            if !holds {
+                faults.push((key, problem.to_owned()));
+            }
+        };
+        let one_url = self.broker.url.is_some() != self.broker.url_file.is_some();
+        demand(one_url, "broker".to_owned(), "set one of url and url_file");
+        let WorkerConfig { slots, slice_seconds, byte_budget_bytes, .. } = self.worker;
+        demand(slots > 0, "worker.slots".to_owned(), "must be at least 1");
+        let slice = (1..=LONGEST_SLICE).contains(&slice_seconds);
+        demand(slice, "worker.slice_seconds".to_owned(), "must be from 1 to 1500");
+        let budget = byte_budget_bytes >= SMALLEST_BUDGET;
+        demand(budget, "worker.byte_budget_bytes".to_owned(), "must be at least 16777216 (16 MiB)");
+        for (name, registry) in &self.registries {
+            let key = format!("registries.{name}");
+            let pair = registry.username.is_some() == registry.password_secret.is_some();
+            demand(pair, key.clone(), "set both of username and password_secret, or neither");
+            let one = registry.username.is_none() || registry.docker_config.is_none();
+            demand(one, key, "set username and password_secret, or docker_config, not both");
+        }
+        for (name, pipeline) in &self.pipelines {
+            let known = self.registries.contains_key(&pipeline.registry);
+            demand(known, format!("pipelines.{name}.registry"), "is not a name in registries");
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_a_service_are_read_and_faults_are_found() {
+        let json = serde_json::json!({
+            "broker": { "url": "amqp://u:CANARY@127.0.0.1/v" },
+            "registries": { "target": { "url": "https://r.example", "username": "u" } },
+            "pipelines": {
+                "default": {
+                    "registry": "target",
+                    "container": "https://a.blob.core.windows.net/c",
+                    "secret": "sas",
+                    "options": { "overwrite_tags": true },
+                    "rename": [{ "from": "team", "to": "mirror" }],
+                    "mount_from": ["base"],
+                },
+                "other": { "registry": "nowhere", "container": "file:///c" },
+            },
+        });
+        let config: Config = serde_json::from_value(json).unwrap();
+        assert!(!format!("{config:?}").contains("CANARY"));
+        let pipeline = ImportPipeline::from(config.pipelines[&"default".parse().unwrap()].clone());
+        assert!(pipeline.options.overwrite_tags && !pipeline.options.continue_on_errors);
+        assert_eq!(pipeline.rename.apply(&"team/a".parse().unwrap()).unwrap().as_str(), "mirror/a");
+        let faults: Vec<String> = config.check().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(faults, ["registries.target", "pipelines.other.registry"]);
+    }
+}

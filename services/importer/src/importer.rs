@@ -1,0 +1,117 @@
+//! The verb: one bundle becomes artifacts in the target registry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use transship_bus::WorkQueue;
+use transship_messages::ImportRequested;
+use transship_model::{Failure, PipelineName, RegistryName, Stage};
+use transship_registry::Target;
+use transship_stage::{Context, Outcome, Verb};
+use transship_storage::{Access, Container, Containers};
+
+use crate::arrival::{Arrival, decide_arrival};
+use crate::bundle::ArrivedBundle;
+use crate::load::load;
+use crate::memory::Memory;
+use crate::report::bundle_imported;
+use crate::run::Import;
+use crate::{ImportError, ImportPipeline, ImportSettings, plan_import};
+
+/// The importer.
+pub struct Importer {
+    targets: BTreeMap<RegistryName, (Arc<dyn Target>, Memory)>,
+    containers: Arc<Containers>,
+    pipelines: BTreeMap<PipelineName, ImportPipeline>,
+    settings: ImportSettings,
+}
+
+impl Importer {
+    /// An importer that knows these registries and pipelines.
+    pub fn new(
+        targets: BTreeMap<RegistryName, Arc<dyn Target>>,
+        containers: Arc<Containers>,
+        pipelines: BTreeMap<PipelineName, ImportPipeline>,
+        settings: ImportSettings,
+    ) -> Self {
+        let targets = targets.into_iter().map(|(name, target)| (name, (target, Memory::default()))).collect();
+        Self { targets, containers, pipelines, settings: settings.bounded() }
+    }
+
+    /// The pipeline that the work names. Repositories, tags and credentials follow from it alone.
+    fn pipeline(
+        &self,
+        work: &ImportRequested,
+    ) -> Result<(&ImportPipeline, &(Arc<dyn Target>, Memory)), ImportError> {
+        let name = &work.pipeline;
+        let pipeline = self.pipelines.get(name).ok_or_else(|| ImportError::UnknownPipeline(name.clone()))?;
+        if pipeline.container != work.container {
+            return Err(ImportError::OtherContainer {
+                pipeline: name.clone(),
+                expected: pipeline.container.clone(),
+                found: work.container.clone(),
+            });
+        }
+        let unknown =
+            || ImportError::UnknownRegistry { pipeline: name.clone(), registry: pipeline.registry.clone() };
+        Ok((pipeline, self.targets.get(&pipeline.registry).ok_or_else(unknown)?))
+    }
+
+    async fn import(
+        &self,
+        work: &ImportRequested,
+        context: &Context,
+    ) -> Result<Outcome<ImportRequested>, Failure> {
+        let (pipeline, (target, memory)) = self.pipeline(work)?;
+        let deletes = pipeline.options.delete_source_blob_on_success;
+        let access = if deletes { Access::READ_DELETE } else { Access::READ };
+        let container = self.containers.open(&pipeline.container, pipeline.secret.as_ref(), access).await?;
+        let properties = container.properties(&work.blob).await?;
+        let (etag, length) = match decide_arrival(properties.as_ref(), work, deletes)? {
+            Arrival::Import(properties) => (properties.etag.clone(), properties.length),
+            Arrival::Superseded => return Ok(Outcome::Superseded),
+            Arrival::Deleted => return Ok(deleted(work)),
+        };
+        let container: Arc<dyn Container> = container;
+        let bundle = ArrivedBundle::new(container, work.blob.clone(), etag, length, context.budget.clone());
+        let bundle = Arc::new(bundle);
+        let opened = bundle.open().await?;
+        let contents = load(&bundle, opened.catalog, &self.settings).await?;
+        let plan = plan_import(&contents, pipeline)?;
+        fail::fail_point!("importer.planned");
+        let questions = Semaphore::new(self.settings.parallel_questions);
+        let (target, settings) = (&**target, &self.settings);
+        let import =
+            Import { work, context, pipeline, target, memory, settings, bundle, contents, plan, questions };
+        Box::pin(import.run()).await
+    }
+}
+
+/// The blob was there and is gone, and the pipeline deletes what it imports: see [`decide_arrival`].
+fn deleted(work: &ImportRequested) -> Outcome<ImportRequested> {
+    tracing::warn!(blob = %work.blob, "the bundle is gone; an earlier delivery of this work imported and deleted it");
+    let message = format!(
+        "{} is no longer in the container. This pipeline deletes what it has imported, so an earlier delivery of \
+         the same work has imported it; nothing was imported now. Where something else deleted it, export it again",
+        work.blob
+    );
+    Outcome::Done { facts: vec![bundle_imported(work, work.carried, Some(message))], next: Vec::new() }
+}
+
+#[async_trait]
+impl Verb for Importer {
+    type Work = ImportRequested;
+    const STAGE: Stage = Stage::Importer;
+    const QUEUE: WorkQueue = WorkQueue::ImporterImports;
+
+    async fn handle(
+        &self,
+        work: &ImportRequested,
+        context: &Context,
+    ) -> Result<Outcome<ImportRequested>, Failure> {
+        let imported = context.unless_cancelled(Box::pin(self.import(work, context))).await;
+        imported.map_err(|failure| failure.while_doing(format_args!("import of {}", work.blob)))
+    }
+}

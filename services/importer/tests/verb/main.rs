@@ -1,0 +1,12 @@
+//! The verb against a registry in memory and a container in a directory.
+
+mod archives;
+mod arrivals;
+mod blobs;
+mod failures;
+mod order;
+mod referrers;
+#[path = "../scene/mod.rs"]
+mod scene;
+mod slices;
+mod tags;

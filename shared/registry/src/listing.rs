@@ -1,0 +1,180 @@
+//! Lists that come in pages: tags, and referrers.
+
+use std::collections::{BTreeSet, HashSet};
+
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use transship_model::{Descriptor, Digest, ManifestKind, ManifestView, MediaType, Repository, Selector, Tag};
+use url::Url;
+
+use crate::answer::content_type;
+use crate::call::{Call, Scopes};
+use crate::client::Inner;
+use crate::link::next_page;
+use crate::transport::Fault;
+use crate::wire::Fetched;
+use crate::{Manifest, Referrers, RegistryError};
+
+/// The tags that are asked for in one page. Larger pages are refused by some registries.
+const PAGE: usize = 1000;
+/// The largest page, in bytes. Some registries send all tags in one.
+const MAX_PAGE_BYTES: u64 = 16 * 1024 * 1024;
+/// The most pages of one list.
+const MAX_PAGES: usize = 10_000;
+/// The most tags of one repository.
+const MAX_TAGS: usize = 1_000_000;
+/// The most referrers of one manifest.
+const MAX_REFERRERS: usize = 10_000;
+
+#[derive(Deserialize)]
+struct TagPage {
+    // A repository whose tags were all deleted has `null` here.
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct ReferrerPage {
+    manifests: Option<Vec<Descriptor>>,
+}
+
+impl Inner {
+    /// All tags, sorted. A page that brings nothing new ends the list, so no registry can make it endless.
+    pub(crate) async fn list_tags(&self, repository: &Repository) -> Result<Vec<Tag>, RegistryError> {
+        let first = self.address(repository, "tags/list");
+        let mut page = with_query(&first, &[("n", &PAGE.to_string())]);
+        let mut tags = BTreeSet::new();
+        for _ in 0..MAX_PAGES {
+            let call =
+                Call::new(Method::GET, page, Scopes::pull(repository), format!("list tags of {repository}"));
+            let (headers, body) = match self.wire.fetch(&call, MAX_PAGE_BYTES).await? {
+                Fetched::Body(headers, body) => (headers, body),
+                // Also the answer of a registry that begins a page after the last tag.
+                Fetched::Other(answer) if answer.status() == StatusCode::NOT_FOUND => break,
+                Fetched::Other(answer) => return Err(self.wire.refused(&call, answer).await),
+            };
+            let next = self.next(&call, &headers)?;
+            let listed = self.parse::<TagPage>(&call, &body)?.tags.unwrap_or_default();
+            let before = tags.len();
+            // What breaks the grammar of tags cannot be asked for either.
+            tags.extend(listed.iter().filter_map(|text| text.parse::<Tag>().ok()));
+            if tags.len() > MAX_TAGS {
+                return Err(self.wire.protocol(&call, format!("more than {MAX_TAGS} tags")));
+            }
+            page = match (next, listed.last()) {
+                _ if tags.len() == before => break,
+                (Some(next), _) => next,
+                // A full page without a link: registries that page without saying so.
+                (None, Some(last)) if listed.len() >= PAGE => {
+                    with_query(&first, &[("n", &PAGE.to_string()), ("last", last)])
+                }
+                (None, _) => break,
+            };
+        }
+        Ok(tags.into_iter().collect())
+    }
+
+    /// The referrers by the API, and by the fallback tag, which may stand beside it since before it was there.
+    pub(crate) async fn list_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, RegistryError> {
+        let mut descriptors = self.referrers_by_api(repository, subject).await?.unwrap_or_default();
+        let fallback = self.fallback_index(repository, subject).await?;
+        if let Some((_, listed)) = &fallback {
+            let known: HashSet<Digest> =
+                descriptors.iter().map(|descriptor| descriptor.digest.clone()).collect();
+            descriptors
+                .extend(listed.iter().filter(|descriptor| !known.contains(&descriptor.digest)).cloned());
+        }
+        if descriptors.len() > MAX_REFERRERS {
+            return Err(self.too_many_referrers(subject));
+        }
+        Ok(Referrers { descriptors, fallback: fallback.map(|(manifest, _)| manifest) })
+    }
+
+    /// `None` where the registry has no such API.
+    async fn referrers_by_api(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
+        let mut page = self.address(repository, &format!("referrers/{subject}"));
+        let mut found: Vec<Descriptor> = Vec::new();
+        let mut known = HashSet::new();
+        for _ in 0..MAX_PAGES {
+            let operation = format!("list referrers of {repository}@{subject}");
+            let call = Call::new(Method::GET, page, Scopes::pull(repository), operation);
+            let call = call.header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX));
+            let (headers, body) = match self.wire.fetch(&call, MAX_PAGE_BYTES).await? {
+                Fetched::Body(headers, body) => (headers, body),
+                Fetched::Other(answer) if matches!(answer.status().as_u16(), 400 | 404 | 405) => {
+                    return Ok(None);
+                }
+                Fetched::Other(answer) => return Err(self.wire.refused(&call, answer).await),
+            };
+            // Registries without the API may answer an unknown path with a page of their own.
+            if content_type(&headers) != Some(MediaType::OCI_INDEX) {
+                return Ok(None);
+            }
+            let next = self.next(&call, &headers)?;
+            let listed = self.parse::<ReferrerPage>(&call, &body)?.manifests.unwrap_or_default();
+            let before = found.len();
+            found.extend(listed.into_iter().filter(|descriptor| known.insert(descriptor.digest.clone())));
+            if found.len() > MAX_REFERRERS {
+                return Err(self.too_many_referrers(subject));
+            }
+            match next {
+                Some(next) if found.len() > before => page = next,
+                _ => break,
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// The index under the fallback tag with what it lists, where there is one that is an index.
+    async fn fallback_index(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Option<(Manifest, Vec<Descriptor>)>, RegistryError> {
+        let selector = Selector::Tag(Tag::referrers_fallback(subject));
+        let Some(manifest) = self.find_manifest(repository, &selector).await? else { return Ok(None) };
+        let content_type = manifest.content_type.as_ref().map(MediaType::as_str);
+        match ManifestView::parse(&manifest.bytes, content_type) {
+            Ok(view) if view.kind == ManifestKind::Index => Ok(Some((manifest, view.manifests))),
+            _ => {
+                tracing::warn!(host = %self.wire.host, %repository, %selector, "the fallback tag of referrers is not an index");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The next page, which must be on the registry.
+    fn next(&self, call: &Call, headers: &HeaderMap) -> Result<Option<Url>, RegistryError> {
+        let headers = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        let next = next_page(&call.url, headers)
+            .map_err(|()| self.wire.protocol(call, "a Link that is no address"))?;
+        if let Some(next) = &next {
+            let trusted = self.wire.guard.trusted(next);
+            trusted.map_err(|denied| Fault::from(denied).into_error(&self.wire.host, &call.operation))?;
+        }
+        Ok(next)
+    }
+
+    fn parse<T: for<'de> Deserialize<'de>>(&self, call: &Call, body: &[u8]) -> Result<T, RegistryError> {
+        serde_json::from_slice(body).map_err(|_| self.wire.protocol(call, "an answer that is no list"))
+    }
+
+    fn too_many_referrers(&self, subject: &Digest) -> RegistryError {
+        let reason = format!("{subject} has more than {MAX_REFERRERS} referrers");
+        RegistryError::Protocol { host: self.wire.host.clone(), reason }
+    }
+}
+
+fn with_query(url: &Url, pairs: &[(&str, &str)]) -> Url {
+    let mut url = url.clone();
+    url.query_pairs_mut().extend_pairs(pairs);
+    url
+}

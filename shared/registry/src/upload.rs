@@ -1,0 +1,189 @@
+//! Uploads of whole blobs: the form that the registry takes, and what is done where one breaks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use transship_model::{Digest, Repository};
+
+use crate::client::Inner;
+use crate::pace::pauses;
+use crate::session::{Setback, UploadSession};
+use crate::splitter::Splitter;
+use crate::{Content, RegistryError};
+
+/// How often an upload is begun.
+const TRIES: usize = 3;
+
+/// How the bytes of a blob are sent, in the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// POST, and one PUT with everything.
+    Put,
+    /// POST, one PATCH with everything, and a PUT.
+    Patch,
+    /// POST, PATCHes of [`crate::Limits::chunk`], and a PUT.
+    Chunks,
+    /// The same with PATCHes of [`crate::Limits::small_chunk`].
+    SmallChunks,
+}
+
+impl Form {
+    const ALL: [Self; 4] = [Self::Put, Self::Patch, Self::Chunks, Self::SmallChunks];
+
+    fn next(self) -> Option<Self> {
+        Self::ALL.get(self as usize + 1).copied()
+    }
+}
+
+/// What a registry was seen to refuse: of each form, the shortest blob that it refused. A registry behind a
+/// proxy with a bound of body sizes takes small blobs in one piece all the same.
+#[derive(Debug)]
+pub(crate) struct Forms {
+    refused_from: [AtomicU64; 4],
+}
+
+impl Default for Forms {
+    fn default() -> Self {
+        Self { refused_from: [const { AtomicU64::new(u64::MAX) }; 4] }
+    }
+}
+
+impl Forms {
+    /// The first form that is not known to be refused for blobs of this length.
+    pub(crate) fn for_length(&self, length: u64) -> Form {
+        let fits = |form: &&Form| length < self.refused_from[**form as usize].load(Ordering::Relaxed);
+        *Form::ALL.iter().find(fits).unwrap_or(&Form::SmallChunks)
+    }
+
+    fn refused(&self, form: Form, length: u64) {
+        self.refused_from[form as usize].fetch_min(length, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    /// Uploads a blob, within the bounds of tries.
+    pub(crate) async fn upload_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        content: &dyn Content,
+    ) -> Result<(), RegistryError> {
+        let length = content.length();
+        let mut form = self.forms.for_length(length);
+        let mut pauses = pauses(&self.wire.limits);
+        let (mut tries, mut renewed) = (1, false);
+        // Forms that broke, and are given up only if another one is taken.
+        let mut doubtful = None;
+        loop {
+            let setback = match Box::pin(self.upload_once(repository, digest, content, form)).await {
+                Ok(()) => {
+                    if let Some(doubtful) = doubtful.filter(|doubtful| *doubtful != form) {
+                        self.forms.refused(doubtful, length);
+                    }
+                    return Ok(());
+                }
+                Err(setback) => setback,
+            };
+            match setback {
+                Setback::Renewed(_) if !renewed => renewed = true,
+                Setback::Form(error) => {
+                    let Some(next) = form.next() else { return Err(error) };
+                    tracing::info!(host = %self.wire.host, ?form, ?next, %error, "the registry refuses this form of upload");
+                    self.forms.refused(form, length);
+                    form = next;
+                }
+                Setback::Lost(error) => {
+                    // The answer may be what was lost.
+                    if self.length_of(repository, digest).await.is_ok_and(|length| length.is_some()) {
+                        return Ok(());
+                    }
+                    let Some(pause) = pauses.next().filter(|_| tries < TRIES) else { return Err(error) };
+                    tries += 1;
+                    if tries == TRIES && matches!(form, Form::Put | Form::Patch) {
+                        // Some registries close the connection on a body that they find too large.
+                        doubtful = Some(form);
+                        form = form.next().unwrap_or(form);
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                Setback::Renewed(error) | Setback::Final(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn upload_once(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        content: &dyn Content,
+        form: Form,
+    ) -> Result<(), Setback> {
+        // Where not even a session is to be had, it was asked for often enough already.
+        let session = self.begin(repository, digest).await.map_err(Setback::Final)?;
+        let sent = match form {
+            Form::Put => self.finish(&session, digest, Some((content.open(0), content.length()))).await,
+            Form::Patch => self.in_chunks(&session, digest, content, content.length()).await,
+            Form::Chunks => self.in_chunks(&session, digest, content, self.wire.limits.chunk).await,
+            Form::SmallChunks => {
+                self.in_chunks(&session, digest, content, self.wire.limits.small_chunk).await
+            }
+        };
+        if sent.is_err() {
+            self.abandon(&session).await;
+        }
+        sent
+    }
+
+    /// Sends pieces of `chunk` bytes, and the closing PUT. A piece that breaks is sent again where the registry
+    /// knows that it stands before it.
+    async fn in_chunks(
+        &self,
+        session: &UploadSession,
+        digest: &Digest,
+        content: &dyn Content,
+        chunk: u64,
+    ) -> Result<(), Setback> {
+        let length = content.length();
+        let chunk = chunk.max(session.minimum_chunk()).max(1);
+        let mut session = session.clone();
+        let mut splitter = Splitter::new(content.open(0));
+        let mut resumed = 0;
+        while session.offset() < length {
+            let piece = chunk.min(length - session.offset());
+            match self.patch(&session, digest, splitter.take(piece), piece).await {
+                Ok(next) => session = next,
+                Err(Setback::Lost(error)) if piece < length && resumed < TRIES => {
+                    resumed += 1;
+                    let standing = self.standing(&session, digest).await;
+                    let standing = standing.filter(|standing| standing.offset() == session.offset());
+                    session = standing.ok_or(Setback::Lost(error))?;
+                    splitter = Splitter::new(content.open(session.offset()));
+                }
+                Err(Setback::Renewed(_)) if resumed < TRIES => {
+                    resumed += 1;
+                    splitter = Splitter::new(content.open(session.offset()));
+                }
+                Err(setback) => return Err(setback),
+            }
+        }
+        self.finish(&session, digest, None).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_that_was_refused_for_a_blob_is_refused_for_longer_ones_only() {
+        let forms = Forms::default();
+        assert_eq!(forms.for_length(u64::MAX - 1), Form::Put);
+        forms.refused(Form::Put, 1000);
+        assert_eq!((forms.for_length(999), forms.for_length(1000)), (Form::Put, Form::Patch));
+        forms.refused(Form::Patch, 500);
+        forms.refused(Form::Chunks, 2000);
+        assert_eq!(forms.for_length(600), Form::Put);
+        assert_eq!((forms.for_length(1000), forms.for_length(2000)), (Form::Chunks, Form::SmallChunks));
+        forms.refused(Form::SmallChunks, 2000);
+        assert_eq!(forms.for_length(5000), Form::SmallChunks, "there is nothing after it");
+    }
+}
