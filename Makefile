@@ -4,7 +4,7 @@
 CARGO_FLAGS ?= --features failpoints
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test release demo up down bench
+.PHONY: help setup lint test release demo up down soak bench
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,14 +22,20 @@ test: setup ## Every test, against private servers that end with it.
 release: setup
 	cargo build --release --workspace --bins
 
-demo: release ## Move artifacts of many kinds through all services, and compare them byte for byte.
-	@target/release/transship-local demo
+demo: setup ## Move artifacts of many kinds through all services, and compare them byte for byte.
+	cargo build --workspace --bins $(CARGO_FLAGS)
+	@target/debug/transship-local demo
 
 up: release ## Start servers and services, and keep them running; their addresses: .local/endpoints.json.
 	@deploy/local/up.sh
 
 down: ## End what `make up` started.
 	@deploy/local/down.sh
+
+soak: setup ## The long forms of the heavy tests: a layer of 5 GiB, 200 kills.
+	cargo build --workspace --bins --tests $(CARGO_FLAGS)
+	TRANSSHIP_LAYER_GIB=5 TRANSSHIP_KILLS=200 target/debug/transship-rig run -- \
+		cargo nextest run -p transship-tests $(CARGO_FLAGS) heavy_
 
 bench: release ## Measure against skopeo, tar and the Azure SDK for Python.
 	@target/release/transship-local bench target/bench.md

@@ -190,3 +190,8 @@ pub enum BusError {
         limit: usize,
     },
 }
+
+/// The error of everything that is asked of a bus after [`Bus::close`].
+pub(crate) fn closed() -> BusError {
+    BusError::Unavailable("the bus is closed".to_owned())
+}

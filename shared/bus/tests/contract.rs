@@ -218,7 +218,7 @@ async fn a_retry_comes_back_after_its_delay_as_the_next_attempt(fixture: &impl F
     assert_eq!(drain(&mut deliveries, 1).await, ["other"], "a hold does not hold up the queue");
     let again = take(&mut deliveries).await;
     let waited = since.elapsed();
-    assert!((Duration::from_secs(10)..Duration::from_secs(25)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_secs(10)..Duration::from_secs(50)).contains(&waited), "{waited:?}");
     let message = &again.message;
     assert_eq!((message.message_id.as_str(), message.body.as_ref()), ("held", b"held".as_slice()));
     assert_eq!(

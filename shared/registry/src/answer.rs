@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
+use tokio::time::Instant;
 
 use crate::RegistryError;
 use crate::pace::Permit;
@@ -44,6 +45,9 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
     value.split(';').next().map(str::trim)
 }
 
+/// How many times the idle time a bounded body may take as a whole, so that it cannot trickle for ever.
+const MAX_IDLE_TIMES: u32 = 5;
+
 /// Reads a body of at most `limit` bytes. `Ok(None)` where it is longer: no more than one piece of the
 /// transport is read beyond the limit.
 pub(crate) async fn read_bounded(
@@ -55,8 +59,10 @@ pub(crate) async fn read_bounded(
         return Ok(None);
     }
     let mut body = BytesMut::with_capacity(response.content_length().unwrap_or_default() as usize);
+    let end = Instant::now() + idle * MAX_IDLE_TIMES;
     loop {
-        match tokio::time::timeout(idle, response.chunk()).await {
+        let until = end.min(Instant::now() + idle);
+        match tokio::time::timeout_at(until, response.chunk()).await {
             Ok(Ok(Some(piece))) if (body.len() + piece.len()) as u64 > limit => return Ok(None),
             Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
             Ok(Ok(None)) => return Ok(Some(body.freeze())),

@@ -68,7 +68,7 @@ impl Gate {
             if left.is_zero() {
                 return Ok(());
             }
-            if false {
+            if left > longest {
                 return Err(left);
             }
             tokio::time::sleep(left).await;

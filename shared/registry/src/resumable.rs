@@ -7,8 +7,8 @@ use crate::session::Setback;
 use crate::{ContentStream, RegistryClient, RegistryError, Target, UploadSession};
 
 /// Writes a blob in pieces that may come from several processes, one after the other. A session goes on where
-/// the last acknowledged piece ended; after a piece that failed it is lost, since registries do not agree on
-/// what they kept of it.
+/// the last acknowledged piece ended. A piece that failed may be sent to the same session again; registries do
+/// not agree on what they keep of it, so the session may turn out to be lost then.
 #[async_trait]
 pub trait ResumableTarget: Target {
     /// Opens a session for a blob.
@@ -26,7 +26,8 @@ pub trait ResumableTarget: Target {
     ///
     /// # Errors
     /// [`RegistryError::is_upload_lost`] where the registry does not know the session any more, or stands
-    /// elsewhere; [`RegistryError::Content`] where `chunk` fails or has another length.
+    /// elsewhere; [`RegistryError::Unavailable`] where the piece is worth another try, a token that ended on the
+    /// way included; [`RegistryError::Content`] where `chunk` fails or has another length.
     async fn continue_upload(
         &self,
         session: &UploadSession,
@@ -62,8 +63,14 @@ impl ResumableTarget for RegistryClient {
         chunk: ContentStream,
         length: u64,
     ) -> Result<UploadSession, RegistryError> {
-        let sent = Box::pin(self.inner.patch(session, digest, chunk, length)).await;
-        sent.map_err(Setback::into_error)
+        match Box::pin(self.inner.patch(session, digest, chunk, length)).await {
+            Ok(session) => Ok(session),
+            Err(Setback::Renewed(_)) => {
+                let reason = "the token ended on the way, and was renewed".to_owned();
+                Err(self.inner.wire.unavailable("continue an upload", reason, None))
+            }
+            Err(setback) => Err(setback.into_error()),
+        }
     }
 
     async fn finish_upload(&self, session: &UploadSession, digest: &Digest) -> Result<(), RegistryError> {

@@ -112,6 +112,8 @@ impl Inner {
             }
             _ => return Err(self.wire.refused(&call, answer).await),
         }
+        // Its place among the requests in flight is needed for the next one.
+        drop(answer);
         let found = self.find_manifest(repository, selector).await?;
         Ok(found.map(|manifest| manifest.digest))
     }

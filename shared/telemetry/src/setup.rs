@@ -234,7 +234,7 @@ where
 
 /// Libraries that put URLs, headers or whole frames into what they log below `info`.
 fn floors() -> Targets {
-    const QUIET: [&str; 14] = [
+    const QUIET: [&str; 13] = [
         "amq_protocol",
         "azure_core",
         "azure_identity",
@@ -242,7 +242,6 @@ fn floors() -> Targets {
         "h2",
         "hyper",
         "hyper_util",
-        "lapin",
         "oci_client",
         "opentelemetry",
         "reqwest",
@@ -253,6 +252,8 @@ fn floors() -> Targets {
     Targets::new()
         .with_default(LevelFilter::TRACE)
         .with_targets(QUIET.map(|target| (target, LevelFilter::INFO)))
+        // It logs returned messages whole, and what it reports of connections the bus reports itself.
+        .with_target("lapin", LevelFilter::OFF)
 }
 
 #[cfg(test)]

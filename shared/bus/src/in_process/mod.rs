@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use self::facts::Facts;
 use self::queue::{InProcessDeliveries, Queue};
 use crate::envelope::{Envelope, Route};
+use crate::port::closed;
 use crate::{Bus, BusError, BusState, Deliveries, Incoming, Outgoing, Subscription, WorkQueue};
 
 /// How many messages a queue holds unless told otherwise.
@@ -94,10 +95,6 @@ fn received(envelope: Envelope) -> Incoming {
         attempt: envelope.attempt,
         redelivered: false,
     }
-}
-
-fn closed() -> BusError {
-    BusError::Unavailable("the bus is closed".to_owned())
 }
 
 #[async_trait]

@@ -17,6 +17,7 @@ use super::declare;
 use super::health::Part;
 use super::settings::{Address, BusSettings};
 use super::socket::{self, Socket};
+use crate::port::closed;
 use crate::{BusError, BusState};
 
 /// How long a connection may take to say goodbye.
@@ -85,7 +86,7 @@ impl Link {
         let mut states = self.0.clone();
         match states.wait_for(|state| matches!(state, State::Up(_))).await.as_deref() {
             Ok(State::Up(live)) => Ok(Arc::clone(live)),
-            _ => Err(BusError::Unavailable("the bus is closed".to_owned())),
+            _ => Err(closed()),
         }
     }
 

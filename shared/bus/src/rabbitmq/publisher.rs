@@ -18,12 +18,14 @@ use super::link::{Link, Live};
 use super::settings::BusSettings;
 use super::{declare, wire};
 use crate::envelope::{Envelope, Route};
+use crate::port::closed;
 use crate::{BusError, FACTS_EXCHANGE};
 
 /// The publishing half of the bus.
 pub(super) struct Publisher {
     settings: Arc<BusSettings>,
     link: Link,
+    side_by_side: usize,
     turns: Semaphore,
     idle: Mutex<Vec<Lane>>,
 }
@@ -44,18 +46,17 @@ enum Answer {
 
 impl Publisher {
     pub(super) fn new(settings: Arc<BusSettings>, link: Link) -> Self {
-        let turns = Semaphore::new(settings.publish_channels.max(1));
-        Self { settings, link, turns, idle: Mutex::default() }
+        let side_by_side = settings.publish_channels.max(1);
+        Self { settings, link, side_by_side, turns: Semaphore::new(side_by_side), idle: Mutex::default() }
     }
 
     /// Publishes all, side by side. After the first error no further one is begun; those under way are awaited.
     pub(super) async fn publish_all(&self, envelopes: Vec<Envelope>) -> Result<(), BusError> {
         let failed = AtomicBool::new(false);
-        let side_by_side = self.settings.publish_channels.max(1);
         let mut answers = stream::iter(envelopes)
             .take_while(|_| future::ready(!failed.load(Ordering::Relaxed)))
             .map(|envelope| async move { self.publish(&envelope).await })
-            .buffer_unordered(side_by_side);
+            .buffer_unordered(self.side_by_side);
         let mut first = Ok(());
         while let Some(answer) = answers.next().await {
             if answer.is_err() && first.is_ok() {
@@ -79,8 +80,7 @@ impl Publisher {
     }
 
     async fn publish_in_turn(&self, envelope: &Envelope) -> Result<(), BusError> {
-        let closed = |_| BusError::Unavailable("the bus is closed".to_owned());
-        let _turn = self.turns.acquire().await.map_err(closed)?;
+        let _turn = self.turns.acquire().await.map_err(|_| closed())?;
         let mut lane = self.lane(false).await?;
         // Where something is missing that this process may declare, it is declared and tried once more.
         let mut may_declare = self.settings.declare;
@@ -109,7 +109,11 @@ impl Publisher {
     }
 
     fn put_back(&self, lane: Lane, answer: Result<(), BusError>) -> Result<(), BusError> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // Declaring opens a channel beside the idle ones.
+        if idle.len() < self.side_by_side {
+            idle.push(lane);
+        }
         answer
     }
 

@@ -17,6 +17,7 @@ use super::health::Part;
 use super::link::Live;
 use super::{Shared, declare, wire};
 use crate::envelope::{check_pattern, oversized};
+use crate::port::closed;
 use crate::topology::{FACTS_BACKLOG_BYTES, FACTS_CHANNEL};
 use crate::{BusError, BusState, FACTS_EXCHANGE, Incoming, Subscription};
 
@@ -27,6 +28,9 @@ const PREFETCH: u16 = 256;
 /// Subscribes, and returns once the queue is bound.
 pub(super) async fn start(shared: &Arc<Shared>, pattern: &str) -> Result<Subscription, BusError> {
     check_pattern(pattern)?;
+    if shared.stop.is_cancelled() {
+        return Err(closed());
+    }
     let (sender, facts) = mpsc::channel(FACTS_CHANNEL);
     let (bound, mut rebound) = watch::channel(0);
     let follower = Follower {
@@ -40,7 +44,7 @@ pub(super) async fn start(shared: &Arc<Shared>, pattern: &str) -> Result<Subscri
     let limit = shared.settings.publish_timeout;
     match timeout(limit, rebound.wait_for(|bound| *bound > 0)).await {
         Ok(Ok(_)) => {}
-        Ok(Err(_)) => return Err(BusError::Unavailable("the bus is closed".to_owned())),
+        Ok(Err(_)) => return Err(closed()),
         Err(_) => {
             return Err(match shared.consuming.down() {
                 Some(reason) => BusError::Unavailable(reason),
@@ -63,6 +67,7 @@ impl Follower {
     /// Until the bus is closed, or nobody receives any more.
     async fn run(self) {
         tokio::select! {
+            biased;
             () = self.shared.stop.cancelled() => {}
             () = self.sender.closed() => {}
             () = self.follow() => {}

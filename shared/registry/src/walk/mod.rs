@@ -26,6 +26,7 @@ pub struct Walk {
     tags: BTreeMap<Repository, BTreeSet<Tag>>,
     asks: Vec<Ask>,
     asked: BTreeSet<Ask>,
+    children: BTreeSet<(Repository, Digest)>,
     visited: BTreeSet<(Repository, Digest)>,
     views: BTreeMap<Digest, ManifestView>,
     blobs: BTreeMap<Digest, BlobSource>,
@@ -54,6 +55,7 @@ impl Walk {
             limits,
             tags: BTreeMap::new(),
             asked: BTreeSet::new(),
+            children: BTreeSet::new(),
             visited: BTreeSet::new(),
             views: BTreeMap::new(),
             blobs: BTreeMap::new(),
@@ -200,6 +202,10 @@ impl Walk {
     ) -> Result<(), Failure> {
         if self.views.contains_key(&child.digest) {
             return self.visit(repository, &child.digest, depth);
+        }
+        // Two indexes may list it before the answer is there: one question is enough.
+        if !self.children.insert((repository.clone(), child.digest.clone())) {
+            return Ok(());
         }
         self.ask(Ask::Manifest {
             repository: repository.clone(),

@@ -86,10 +86,11 @@ async fn a_digest_is_resolved_by_the_manifest_where_the_header_is_missing_or_wro
             None => Reply::new(200).body(MANIFEST),
         })
         .await;
-        assert_eq!(
-            client(&server.url()).resolve(&repository(), &tag()).await.unwrap(),
-            Some(digest(MANIFEST))
-        );
+        // With one connection: the second question must not wait for the first.
+        let mut settings = settings(&server.url());
+        settings.limits.connections = 1;
+        let client = RegistryClient::new(settings).unwrap();
+        assert_eq!(client.resolve(&repository(), &tag()).await.unwrap(), Some(digest(MANIFEST)));
         assert_eq!((server.count("HEAD", "/v2/"), server.count("GET", "/v2/")), (1, 1));
     }
     let server =

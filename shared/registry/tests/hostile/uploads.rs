@@ -276,6 +276,30 @@ async fn a_password_that_is_refused_in_the_middle_of_an_upload_is_renewed_once()
     assert_eq!((server.count("GET", "/token"), content.opened()), (2, 2));
 }
 
+#[tokio::test]
+async fn a_piece_whose_token_ended_can_be_sent_again() {
+    let patches = AtomicUsize::new(0);
+    let server = Server::start(|base| {
+        let challenge = format!(r#"Bearer realm="{base}/token""#);
+        uploads(move |request| {
+            if request.target.starts_with("/token") {
+                return Some(Reply::new(200).body(r#"{"token":"CANARY"}"#));
+            }
+            let ended = request.method == "PATCH" && patches.fetch_add(1, Ordering::SeqCst) == 0;
+            let refused = ended || request.header("authorization").is_none();
+            refused.then(|| Reply::new(401).header("www-authenticate", &challenge))
+        })
+    })
+    .await;
+    let (client, name) = (client(&server.url()), digest(bytes(10)));
+    let session = client.begin_upload(&repository(), &name).await.unwrap();
+    let failed = error(client.continue_upload(&session, &name, piece(&bytes(10)), 10).await);
+    assert!(matches!(failed, RegistryError::Unavailable { .. }), "{failed}");
+    let session = client.continue_upload(&session, &name, piece(&bytes(10)), 10).await.unwrap();
+    client.finish_upload(&session, &name).await.unwrap();
+    assert_eq!(server.count("GET", "/token"), 2);
+}
+
 /// Content that fails, or says another length than it has.
 struct Broken(u64, &'static str);
 

@@ -40,6 +40,17 @@ async fn the_distribution_registry_holds_the_contract() {
 }
 
 #[tokio::test]
+async fn one_connection_is_enough_for_everything() {
+    let registry = Registry::shared(Side::Target).await.unwrap();
+    let mut settings = RegistrySettings::new(registry.url());
+    settings.limits.connections = 1;
+    let client = RegistryClient::new(settings).unwrap();
+    // A request that needs a second one while it holds the only place would wait for ever.
+    let deadline = std::time::Duration::from_secs(60);
+    tokio::time::timeout(deadline, contract::holds(&client, &fresh("narrow"))).await.unwrap();
+}
+
+#[tokio::test]
 async fn relative_upload_locations_are_followed() {
     let options = RegistryOptions { relative_urls: true, ..RegistryOptions::default() };
     let registry = Registry::start_with(options).await.unwrap();

@@ -184,7 +184,7 @@ fn libraries_that_could_log_credentials_stay_at_info_whatever_the_filter_says() 
         tracing::trace!(target: "transship_stage", "KEPT");
         tracing::info!(target: "azure_core::http", "KEPT");
         tracing::trace!(target: "azure_core::http", "LOST");
-        tracing::debug!(target: "lapin::channel", "LOST");
+        tracing::warn!(target: "lapin::channel", "LOST");
         tracing::debug!(target: "hyper::proto", "LOST");
     });
     assert_eq!((text.matches("KEPT").count(), text.matches("LOST").count()), (2, 0), "{text}");
