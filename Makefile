@@ -35,7 +35,7 @@ down: ## End what `make up` started.
 soak: setup ## The long forms of the heavy tests: a layer of 5 GiB, 200 kills.
 	cargo build --workspace --bins --tests $(CARGO_FLAGS)
 	TRANSSHIP_LAYER_GIB=5 TRANSSHIP_KILLS=200 target/debug/transship-rig run -- \
-		cargo nextest run -p transship-tests $(CARGO_FLAGS) heavy_
+		cargo nextest run --workspace $(CARGO_FLAGS) -E 'package(transship-tests) & test(heavy_)'
 
 bench: release ## Measure against skopeo, tar and the Azure SDK for Python.
 	@target/release/transship-local bench target/bench.md

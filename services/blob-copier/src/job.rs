@@ -161,11 +161,11 @@ impl Job<'_> {
     }
 
     async fn stage(&mut self, missing: Vec<PlannedBlock>, way: &Way) -> Result<transfer::Ended, CopyError> {
-        let moves = !missing.is_empty();
         let ended =
             stage_blocks(&self.ends, missing, way, self.settings, self.context, &mut self.tally).await?;
-        // Only now: a service also refuses where the source's token has expired, and then reading fails too.
-        if self.unsupported && moves && matches!(way, Way::Streamed) {
+        // Only after reading worked: the target's service also refuses where the source's token has expired,
+        // which says nothing about the two services.
+        if self.unsupported {
             self.pairs.remember(self.pair());
         }
         Ok(ended)

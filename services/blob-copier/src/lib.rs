@@ -15,7 +15,7 @@ mod settings;
 mod tally;
 mod transfer;
 
-pub use config::{BrokerConfig, Config, SecretsConfig, WorkerConfig};
+pub use config::Config;
 pub use copier::Copier;
 pub use decide::{SourceDecision, TargetDecision, decide_source, decide_target};
 pub use error::{CopyError, Side};

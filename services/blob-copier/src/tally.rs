@@ -33,7 +33,7 @@ impl Tally {
 
     /// The target has `bytes` of the copy; those that this slice moved may be among them.
     pub(crate) fn found(&mut self, bytes: u64) {
-        self.skipped = bytes;
+        self.skipped = bytes.saturating_sub(self.carried + self.moved);
     }
 
     /// A block moved.

@@ -140,6 +140,9 @@ async fn a_source_that_is_overwritten_on_the_way_leaves_nothing_at_the_target() 
         );
         assert!(fixture.target.content(&name()).is_none(), "{operation:?} {nth}");
         assert_eq!(fixture.target.calls(Operation::Commit), 0);
+        if operation == Operation::Read {
+            assert_eq!(fixture.source.calls(operation), nth, "the first read of another version is the last");
+        }
 
         let fixture = Fixture::new(ONE_BY_ONE);
         let work = fixture.bundle(&BLOCKS).await;

@@ -9,11 +9,10 @@ use transship_storage::{Container, ReadContainer};
 use crate::args::OutputFormat;
 use crate::bundle::{BundlePart, Window, read_contents};
 use crate::exit::{Exit, Problem};
-use crate::hints::reword;
+use crate::hints::{Doer, reword};
 use crate::ledger::Ledger;
 use crate::report::{ArtifactRow, BundleRow, Findings, Report};
 use crate::rows::{BundleContents, failed_artifacts};
-use crate::sas::Store;
 use crate::screen::Screen;
 use crate::split::PlannedPart;
 
@@ -29,7 +28,7 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) artifacts: Vec<ArtifactRow>,
     pub(crate) ledger: &'a Ledger,
     pub(crate) stages: &'a [Stage],
-    pub(crate) stores: &'a [&'a Store],
+    pub(crate) doer: Doer<'a>,
 }
 
 impl Conclusion<'_> {
@@ -45,15 +44,15 @@ impl Conclusion<'_> {
         screen: &Screen,
     ) -> Result<Exit, Problem> {
         let problem = ended.err().or_else(|| self.ledger.failure().cloned());
-        let problem = problem.map(|problem| reword(problem, self.stores));
+        let problem = problem.map(|problem| reword(problem, self.doer));
         let stages = self.stages.iter().map(|stage| (*stage, self.ledger.counters(*stage))).collect();
         let messages =
             self.ledger.parts().values().flat_map(|part| part.imported.values().flatten().cloned());
         let mut artifacts = self.artifacts;
         for row in &mut artifacts {
-            reword_row(row, self.stores);
+            reword_row(row, self.doer);
         }
-        let failed = failed_artifacts(&artifacts).map(|problem| reword(problem, self.stores));
+        let failed = failed_artifacts(&artifacts).map(|problem| reword(problem, self.doer));
         let findings = Findings {
             command: self.command,
             execution: self.execution,
@@ -80,11 +79,11 @@ impl Conclusion<'_> {
     }
 }
 
-fn reword_row(row: &mut ArtifactRow, stores: &[&Store]) {
+fn reword_row(row: &mut ArtifactRow, doer: Doer<'_>) {
     if let (Some(code), Some(reason)) = (row.code, row.reason.clone()) {
         let problem =
             Problem { code: Some(code), hint: row.hint.take(), ..Problem::new(Exit::Failed, reason) };
-        row.hint = reword(problem, stores).hint;
+        row.hint = reword(problem, doer).hint;
     }
 }
 

@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use transship_messages::{ArtifactResult, CopyMode, Fact, FactBody, RouteTaken};
-use transship_model::{
-    ArtifactReference, BlobName, Code, ContainerUrl, Counters, Digest, Execution, Part, Stage,
-};
+use transship_model::{ArtifactReference, BlobName, ContainerUrl, Counters, Digest, Execution, Part, Stage};
 
 use crate::exit::{Exit, Problem};
 
@@ -239,11 +237,6 @@ impl PartState {
                 })
             }
         }
-    }
-
-    /// Whether a stage said that a newer execution owns the blob.
-    pub(crate) fn is_superseded(&self) -> bool {
-        self.failures.values().any(|problem| problem.code == Some(Code::Superseded))
     }
 }
 

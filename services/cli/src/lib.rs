@@ -7,6 +7,7 @@ mod args;
 mod bundle;
 mod commands;
 mod conclusion;
+mod endpoints;
 mod exit;
 mod hints;
 mod identity;
@@ -27,18 +28,19 @@ mod split;
 mod staging;
 mod view;
 mod warnings;
+mod watch;
 
 pub use args::Cli;
 pub use exit::{Exit, Problem};
 
-use args::{Command, GlobalArgs};
+use args::{Command, RunArgs, RunCommand};
 use screen::Screen;
 use transship_telemetry::{LogFormat, Tracing, TracingSettings};
 
 /// Runs the command, and says how it ended. Everything that a person should read was written by then.
 pub async fn run(cli: Cli) -> Exit {
     let screen = Screen::new(cli.global.quiet);
-    let result = match logging(&cli.global, &screen) {
+    let result = match logging(&cli, &screen) {
         Ok(_tracing) => dispatch(&cli, &screen).await,
         Err(problem) => Err(problem),
     };
@@ -63,20 +65,25 @@ async fn dispatch(cli: &Cli, screen: &Screen) -> Result<Exit, Problem> {
         Command::Export(args) => Box::pin(commands::export(args, format, screen)).await,
         Command::Import(args) => Box::pin(commands::import(args, format, screen)).await,
         Command::Transfer(args) => Box::pin(commands::transfer(args, format, screen)).await,
-        _ => Ok(Exit::Done),
+        Command::Run(RunArgs { command: RunCommand::Export(args) }) => {
+            Box::pin(commands::run_export(args, format, screen)).await
+        }
     }
 }
 
-/// Log lines where they are asked for; else only what the stages warn of. Traces where a collector is named.
-fn logging(global: &GlobalArgs, screen: &Screen) -> Result<Option<Tracing>, Problem> {
+/// Log lines where they are asked for; else only what the stages warn of. Traces where a collector is named, and
+/// for a run, whose services go on with the command's trace.
+fn logging(cli: &Cli, screen: &Screen) -> Result<Option<Tracing>, Problem> {
     let wrong =
         |error: transship_telemetry::TracingError| Problem::usage("logs cannot be set up").caused_by(&error);
+    let debug = cli.global.debug;
     let mut settings = TracingSettings::from_env("transship", LogFormat::Text).map_err(wrong)?;
-    if settings.filter.is_none() && !global.debug && settings.otlp_endpoint.is_none() {
+    let is_run = matches!(cli.command, Command::Run(_));
+    if settings.filter.is_none() && !debug && settings.otlp_endpoint.is_none() && !is_run {
         warnings::show_on(screen);
         return Ok(None);
     }
-    let default = if global.debug { "info,transship=debug" } else { "off" };
+    let default = if debug { "info,transship=debug" } else { "off" };
     settings.filter.get_or_insert_with(|| default.to_owned());
     Tracing::init(settings).map(Some).map_err(wrong)
 }

@@ -25,7 +25,7 @@ pub(crate) fn parse_place(text: &str) -> Result<ContainerUrl, Problem> {
 /// Where the path is empty, or the working directory is gone.
 pub(crate) fn of_directory(path: &Path) -> Result<ContainerUrl, Problem> {
     let path = absolute(path)
-        .map_err(|error| Problem::usage(format!("{:?} is not a directory's path", path)).caused_by(&error))?;
+        .map_err(|error| Problem::usage(format!("{path:?} is not a directory's path")).caused_by(&error))?;
     // Only what a URL cannot hold; whether it exists is for the storage to say.
     ContainerUrl::of_directory(&path).map_err(|error| refused(&error))
 }

@@ -8,7 +8,6 @@ use tokio::time::{Instant, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use transship_bus::{Bus, BusError, InProcess, Outgoing, Subscription};
 use transship_messages::decode_fact;
-use transship_model::Stage;
 use transship_stage::{ByteBudget, RetryPolicy, Verb, Worker, WorkerSettings};
 use transship_telemetry::Metrics;
 
@@ -155,6 +154,3 @@ pub(crate) const TARGET: &str = "target";
 fn broken(error: &BusError) -> Problem {
     Problem::new(Exit::Failed, "the stages cannot be given their work").caused_by(error)
 }
-
-/// The stage's name of a verb, for totals.
-pub(crate) const STAGES: [Stage; 3] = [Stage::Exporter, Stage::BlobCopier, Stage::Importer];

@@ -2,22 +2,26 @@
 //! distinct blob is uploaded once, and mounted into the other repositories that want it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use transship_model::{Digest, Failure, Repository};
-use transship_registry::{Mount, RegistryError};
-use transship_telemetry::Direction;
+use transship_model::{Code, Digest, Failure, Repository};
+use transship_registry::Mount;
 
-use crate::ImportError;
-use crate::content::BundleContent;
 use crate::contents::Place;
 use crate::ledger::Ledger;
+use crate::load::{ReadWindow, member, windows};
 use crate::run::Import;
 use crate::survey::Survey;
+use crate::upload::{Supply, fetch};
+
+/// Blobs up to this size in bytes are read many at a time: the bundle has them side by side.
+const SMALL: u64 = 1 << 20;
+
+/// How many blobs of one such stretch are uploaded at a time.
+const SMALL_AT_A_TIME: usize = 4;
 
 /// The most repositories that a blob is tried to be mounted from.
 const MOUNT_TRIES: usize = 4;
@@ -34,14 +38,25 @@ struct Job {
     having: Vec<Repository>,
 }
 
+/// What is done between two looks at the clock.
+enum Step {
+    /// One blob.
+    One(Job),
+    /// A stretch of the bundle with many small blobs.
+    Stretch(ReadWindow<Job>),
+}
+
 /// What became of a blob in one repository.
-enum BlobEnd {
+pub(crate) enum BlobEnd {
     Uploaded,
     Mounted,
     /// A foreign layer that is nowhere.
     Foreign,
     Failed(Failure),
 }
+
+/// A blob, and what became of it where.
+type Ended = (Digest, Vec<(Repository, BlobEnd)>);
 
 /// Whether this registry mounts, as far as this import knows.
 #[derive(Default)]
@@ -60,7 +75,7 @@ pub(crate) async fn move_blobs(
     ledger: &mut Ledger,
 ) -> Result<bool, Failure> {
     let mounting = Mounting::default();
-    let mut jobs = jobs(import, surveys).into_iter();
+    let mut steps = steps(import, jobs(import, surveys)).into_iter();
     let mut running = FuturesUnordered::new();
     let mut ended = 0;
     loop {
@@ -68,19 +83,21 @@ pub(crate) async fn move_blobs(
         while running.len() < import.settings.parallel_blobs
             && (ended == 0 || !import.context.slice_is_over())
         {
-            let Some(job) = jobs.next() else { break };
-            running.push(move_blob(import, job, &mounting));
+            let Some(step) = steps.next() else { break };
+            running.push(Box::pin(take(import, step, &mounting)));
         }
-        let Some((digest, ends)) = running.next().await else { break };
+        let Some(moved) = running.next().await else { break };
         ended += 1;
-        for (repository, end) in ends {
-            settle(import, &digest, &repository, end, ledger)?;
+        for (digest, ends) in moved? {
+            for (repository, end) in ends {
+                settle(import, &digest, &repository, end, ledger)?;
+            }
         }
     }
-    Ok(jobs.len() == 0)
+    Ok(steps.len() == 0)
 }
 
-/// The blobs that somebody lacks, the largest first, so that the tail is short.
+/// The blobs that somebody lacks.
 fn jobs(import: &Import<'_>, surveys: &BTreeMap<Repository, Survey>) -> Vec<Job> {
     let mut jobs: BTreeMap<&Digest, Job> = BTreeMap::new();
     for (repository, survey) in surveys {
@@ -97,9 +114,45 @@ fn jobs(import: &Import<'_>, surveys: &BTreeMap<Repository, Survey>) -> Vec<Job>
             }
         }
     }
-    let mut jobs: Vec<Job> = jobs.into_values().collect();
-    jobs.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.digest.cmp(&b.digest)));
-    jobs
+    jobs.into_values().collect()
+}
+
+/// The order of work: the largest first, so that the tail is short, and what is small by stretches.
+fn steps(import: &Import<'_>, jobs: Vec<Job>) -> Vec<Step> {
+    let (mut large, mut small) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match import.contents.place(&job.digest) {
+            Place::Stored(range) if job.size <= SMALL => small.push((job, range)),
+            _ => large.push(job),
+        }
+    }
+    large.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.digest.cmp(&b.digest)));
+    large.into_iter().map(Step::One).chain(windows(small).into_iter().map(Step::Stretch)).collect()
+}
+
+async fn take(import: &Import<'_>, step: Step, mounting: &Mounting) -> Result<Vec<Ended>, Failure> {
+    match step {
+        Step::One(job) => {
+            let supply = Supply::of(import, &job.digest);
+            Ok(vec![move_blob(import, job, supply, mounting).await])
+        }
+        Step::Stretch(stretch) => {
+            let start = stretch.range.start;
+            let bytes = import.bundle.read(stretch.range).await?;
+            let mut members = stretch.members.into_iter();
+            let (mut running, mut moved) = (FuturesUnordered::new(), Vec::new());
+            loop {
+                while running.len() < SMALL_AT_A_TIME {
+                    let Some((job, range)) = members.next() else { break };
+                    let supply = Supply::Bytes(member(&bytes, start, &range));
+                    running.push(Box::pin(move_blob(import, job, supply, mounting)));
+                }
+                let Some(ended) = running.next().await else { break };
+                moved.push(ended);
+            }
+            Ok(moved)
+        }
+    }
 }
 
 fn settle(
@@ -136,28 +189,34 @@ fn settle(
 }
 
 /// Moves one blob into every repository that lacks it.
-async fn move_blob(
-    import: &Import<'_>,
-    job: Job,
-    mounting: &Mounting,
-) -> (Digest, Vec<(Repository, BlobEnd)>) {
+async fn move_blob(import: &Import<'_>, job: Job, supply: Supply, mounting: &Mounting) -> Ended {
     let name = job.digest.to_string();
     import.context.progress.begin(&name);
     let mut having = job.having;
     let mut ends = Vec::with_capacity(job.lacking.len());
+    let mut broken = None;
     let hints: Vec<Repository> = import.memory.recall(&job.digest).into_iter().collect();
     for repository in job.lacking {
         let end = if mount(import, &job.digest, &repository, (&having, &hints), mounting).await {
             fail::fail_point!("importer.blob_mounted");
             BlobEnd::Mounted
+        } else if let Some(failure) = &broken {
+            BlobEnd::Failed(Failure::clone(failure))
         } else {
-            let end = fetch(import, &job.digest, &repository).await;
+            let end = fetch(import, &job.digest, &repository, &supply).await;
             fail::fail_point!("importer.blob_uploaded");
             end
         };
-        if matches!(end, BlobEnd::Uploaded | BlobEnd::Mounted) {
-            import.memory.remember(&job.digest, &Arc::new(repository.clone()));
-            having.insert(0, repository.clone());
+        match &end {
+            BlobEnd::Uploaded | BlobEnd::Mounted => {
+                import.memory.remember(&job.digest, &Arc::new(repository.clone()));
+                having.insert(0, repository.clone());
+            }
+            // Its bytes are wrong wherever they go.
+            BlobEnd::Failed(failure) if failure.code == Code::DigestMismatch => {
+                broken = Some(failure.clone());
+            }
+            BlobEnd::Failed(_) | BlobEnd::Foreign => {}
         }
         ends.push((repository, end));
     }
@@ -195,52 +254,4 @@ async fn mount(
         }
     }
     false
-}
-
-/// Gets a blob out of the bundle.
-async fn fetch(import: &Import<'_>, digest: &Digest, repository: &Repository) -> BlobEnd {
-    match import.contents.place(digest) {
-        Place::Stored(place) => match upload(import, digest, repository, place).await {
-            Ok(()) => BlobEnd::Uploaded,
-            Err(failure) => BlobEnd::Failed(failure),
-        },
-        Place::Foreign => BlobEnd::Foreign,
-        Place::Missing(_) if import.contents.is_foreign(digest) => BlobEnd::Foreign,
-        Place::Missing(why) => {
-            let (digest, repository) = (digest.clone(), repository.clone());
-            BlobEnd::Failed(ImportError::Missing { digest, repository, why }.into())
-        }
-    }
-}
-
-/// Uploads a blob of the bundle.
-pub(crate) async fn upload(
-    import: &Import<'_>,
-    digest: &Digest,
-    repository: &Repository,
-    place: Range<u64>,
-) -> Result<(), Failure> {
-    let size = place.end - place.start;
-    if size == 0 && !digest.matches(&[]) {
-        return Err(import.bundle.mismatch("blob", digest, Digest::compute(digest.algorithm(), &[])));
-    }
-    let (bundle, progress) = (Arc::clone(&import.bundle), Arc::clone(&import.context.progress));
-    let content = BundleContent::new(bundle, digest.clone(), place, import.settings, progress);
-    let uploaded = import.target.upload(repository, digest, &content).await;
-    match uploaded {
-        Ok(()) => {
-            import.context.metrics.bytes(Direction::Read, size);
-            import.context.metrics.bytes(Direction::Written, size);
-            Ok(())
-        }
-        Err(error) => {
-            import
-                .context
-                .progress
-                .count(|c| c.bytes_moved = c.bytes_moved.saturating_sub(content.counted()));
-            let what = format!("uploading blob {digest} to {repository}");
-            let own = content.failure().filter(|_| matches!(error, RegistryError::Content { .. }));
-            Err(own.unwrap_or_else(|| error.into()).while_doing(what))
-        }
-    }
 }

@@ -7,17 +7,11 @@ use serde::Deserialize;
 use transship_host::{HostSettings, ServiceSettings};
 use transship_model::{
     ArtifactReference, ContainerUrl, ImportOptions, PipelineName, RegistryName, RenameRules, Repository,
-    Secret, SecretName,
+    SecretName,
 };
-use transship_stage::ByteBudget;
+use transship_stage::{BrokerConfig, SecretsConfig, WorkerConfig};
 
 use crate::{ImportPipeline, ImportSettings};
-
-/// The smallest byte budget in bytes: what a few manifests of the largest size need.
-const SMALLEST_BUDGET: u32 = 16 << 20;
-
-/// The longest slice in seconds: RabbitMQ takes a delivery away after thirty minutes without an acknowledgement.
-const LONGEST_SLICE: u64 = 1500;
 
 /// The settings of the importer.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,68 +37,7 @@ pub struct Config {
     pub pipelines: BTreeMap<PipelineName, PipelineConfig>,
 }
 
-/// How to reach the broker. One of `url` and `url_file` must be set.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BrokerConfig {
-    /// `amqp://USER:PASSWORD@HOST:PORT/VHOST` or `amqps://…`, the virtual host percent-encoded.
-    #[serde(default)]
-    pub url: Option<Secret>,
-    /// A file that holds such a URL and nothing else. It is read when the process starts.
-    #[serde(default)]
-    pub url_file: Option<PathBuf>,
-    /// Whether the process declares queues and exchange. Default true; false where an operator owns them.
-    #[serde(default = "yes")]
-    pub declare: bool,
-    /// Certificates in PEM that are trusted beside the platform's, for `amqps`.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// Where secrets are.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SecretsConfig {
-    /// A directory with one file for each secret, named like it. Default `/run/secrets/transship`.
-    pub directory: PathBuf,
-}
-
-impl Default for SecretsConfig {
-    fn default() -> Self {
-        Self { directory: PathBuf::from("/run/secrets/transship") }
-    }
-}
-
-/// How much the process does at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WorkerConfig {
-    /// Imports at a time; also the prefetch. Default 4.
-    pub slots: u16,
-    /// How long one slice of an import lasts, in seconds, before the rest goes back to the queue. Default 600.
-    pub slice_seconds: u64,
-    /// The bytes of all buffers of the process together. Default 64 MiB.
-    pub byte_budget_bytes: u32,
-    /// Whether a fact that no queue takes is an error. Default false; true where there is a control plane.
-    pub facts_mandatory: bool,
-}
-
-impl Default for WorkerConfig {
-    fn default() -> Self {
-        Self {
-            slots: 4,
-            slice_seconds: 600,
-            byte_budget_bytes: ByteBudget::DEFAULT_BYTES,
-            facts_mandatory: false,
-        }
-    }
-}
-
-/// A target registry. Without credentials it is spoken to anonymously.
+/// A target registry. Without a user here its credentials come from the Docker configuration file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistryConfig {
@@ -125,7 +58,7 @@ pub struct RegistryConfig {
     /// The secret with the user's password.
     #[serde(default)]
     pub password_secret: Option<SecretName>,
-    /// A Docker configuration file (`auths` and credential helpers) instead of user and password.
+    /// Another Docker configuration file (`auths` and credential helpers) than that of the process.
     #[serde(default)]
     pub docker_config: Option<PathBuf>,
 }
@@ -168,20 +101,13 @@ impl ServiceSettings for Config {
     }
 
     fn check(&self) -> Vec<(String, String)> {
-        let mut faults = Vec::new();
+        let mut faults = self.broker.check("broker");
+        faults.extend(self.worker.check());
         let mut demand = |holds: bool, key: String, problem: &str| {
             if !holds {
                 faults.push((key, problem.to_owned()));
             }
         };
-        let one_url = self.broker.url.is_some() != self.broker.url_file.is_some();
-        demand(one_url, "broker".to_owned(), "set one of url and url_file");
-        let WorkerConfig { slots, slice_seconds, byte_budget_bytes, .. } = self.worker;
-        demand(slots > 0, "worker.slots".to_owned(), "must be at least 1");
-        let slice = (1..=LONGEST_SLICE).contains(&slice_seconds);
-        demand(slice, "worker.slice_seconds".to_owned(), "must be from 1 to 1500");
-        let budget = byte_budget_bytes >= SMALLEST_BUDGET;
-        demand(budget, "worker.byte_budget_bytes".to_owned(), "must be at least 16777216 (16 MiB)");
         for (name, registry) in &self.registries {
             let key = format!("registries.{name}");
             let pair = registry.username.is_some() == registry.password_secret.is_some();

@@ -235,3 +235,7 @@ impl ReadAhead {
         Self { ranges, _producer: Task(producer) }
     }
 }
+
+#[cfg(test)]
+#[path = "content_tests.rs"]
+mod tests;

@@ -36,16 +36,23 @@ impl Import<'_> {
         fail::fail_point!("importer.blobs_moved");
         put_manifests(self, &surveys, &mut ledger).await?;
         fail::fail_point!("importer.manifests_put");
+        self.go_on()?;
         put_fallbacks(self, &wanted, &mut ledger).await?;
         put_cosign_tags(self, &wanted, &mut ledger).await?;
         ledger.settle(&self.plan);
         self.refuse(&ledger)?;
         fail::fail_point!("importer.referrers_put");
+        self.go_on()?;
         put_tags(self, &mut ledger).await?;
         self.refuse(&ledger)?;
         fail::fail_point!("importer.tags_put");
         self.delete(&mut ledger).await;
         Ok(self.done(&ledger))
+    }
+
+    /// A shutdown is seen between two steps too, however quick the target answers.
+    fn go_on(&self) -> Result<(), Failure> {
+        if self.context.cancel.is_cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
     }
 
     /// Says what there is to do.

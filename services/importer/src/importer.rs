@@ -20,9 +20,15 @@ use crate::report::bundle_imported;
 use crate::run::Import;
 use crate::{ImportError, ImportPipeline, ImportSettings, plan_import};
 
+/// A target registry, and what this process put there.
+struct KnownTarget {
+    target: Arc<dyn Target>,
+    memory: Memory,
+}
+
 /// The importer.
 pub struct Importer {
-    targets: BTreeMap<RegistryName, (Arc<dyn Target>, Memory)>,
+    targets: BTreeMap<RegistryName, KnownTarget>,
     containers: Arc<Containers>,
     pipelines: BTreeMap<PipelineName, ImportPipeline>,
     settings: ImportSettings,
@@ -36,15 +42,13 @@ impl Importer {
         pipelines: BTreeMap<PipelineName, ImportPipeline>,
         settings: ImportSettings,
     ) -> Self {
-        let targets = targets.into_iter().map(|(name, target)| (name, (target, Memory::default()))).collect();
+        let known = |target| KnownTarget { target, memory: Memory::default() };
+        let targets = targets.into_iter().map(|(name, target)| (name, known(target))).collect();
         Self { targets, containers, pipelines, settings: settings.bounded() }
     }
 
     /// The pipeline that the work names. Repositories, tags and credentials follow from it alone.
-    fn pipeline(
-        &self,
-        work: &ImportRequested,
-    ) -> Result<(&ImportPipeline, &(Arc<dyn Target>, Memory)), ImportError> {
+    fn pipeline(&self, work: &ImportRequested) -> Result<(&ImportPipeline, &KnownTarget), ImportError> {
         let name = &work.pipeline;
         let pipeline = self.pipelines.get(name).ok_or_else(|| ImportError::UnknownPipeline(name.clone()))?;
         if pipeline.container != work.container {
@@ -64,7 +68,7 @@ impl Importer {
         work: &ImportRequested,
         context: &Context,
     ) -> Result<Outcome<ImportRequested>, Failure> {
-        let (pipeline, (target, memory)) = self.pipeline(work)?;
+        let (pipeline, KnownTarget { target, memory }) = self.pipeline(work)?;
         let deletes = pipeline.options.delete_source_blob_on_success;
         let access = if deletes { Access::READ_DELETE } else { Access::READ };
         let container = self.containers.open(&pipeline.container, pipeline.secret.as_ref(), access).await?;

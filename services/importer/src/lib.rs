@@ -29,8 +29,9 @@ mod run;
 mod service;
 mod survey;
 mod tags;
+mod upload;
 
-pub use config::{BrokerConfig, Config, PipelineConfig, RegistryConfig, SecretsConfig, WorkerConfig};
+pub use config::{Config, PipelineConfig, RegistryConfig};
 pub use contents::Contents;
 pub use error::{ImportError, WhyMissing};
 pub use importer::Importer;

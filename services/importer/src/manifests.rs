@@ -10,12 +10,12 @@ use transship_bundle::Location;
 use transship_model::{Digest, Failure, MediaType, Repository, Selector};
 use transship_registry::{Manifest, RegistryError};
 
-use crate::blobs::upload;
 use crate::contents::Place;
 use crate::ledger::Ledger;
 use crate::load::{ReadWindow, member, windows};
 use crate::run::Import;
 use crate::survey::Survey;
+use crate::upload::upload;
 
 /// How often a manifest is put again after what it refers to was put again.
 const ROUNDS: usize = 3;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use transship_bundle::{CatalogArtifact, Discovery};
+use transship_bundle::{CatalogArtifact, Discovered, Discovery};
 use transship_model::{ArtifactReference, Digest, Failure, Repository};
 
 use crate::contents::{Contents, Place};
@@ -209,7 +209,7 @@ struct FoundManifest<'a> {
 impl<'a> Found<'a> {
     fn new(contents: &'a Contents, unnamed: Vec<(&'a Digest, &'a Digest)>) -> Self {
         let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for one in &contents.catalog().discovered {
+        for one in contents.catalog().discovered.iter().filter(|one| is_plausible(one)) {
             let manifest =
                 FoundManifest { repository: Some(&one.repository), digest: &one.digest, by: one.by.clone() };
             found.entry(&one.subject).or_default().push(manifest);
@@ -247,6 +247,13 @@ impl<'a> Found<'a> {
         }
         belonging
     }
+}
+
+/// A table must not bring in tags of its own choice: cosign's tags follow from the digest of their subject.
+fn is_plausible(found: &Discovered) -> bool {
+    let Discovery::CosignTag { tag } = &found.by else { return true };
+    let subject = format!("{}-{}.", found.subject.algorithm().name(), found.subject.hex());
+    tag.as_str().strip_prefix(&subject).is_some_and(|suffix| matches!(suffix, "sig" | "att" | "sbom"))
 }
 
 /// The entries of the bundle that are artifacts. Tools that write OCI layouts also list, without a name, what

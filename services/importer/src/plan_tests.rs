@@ -1,4 +1,5 @@
-use transship_bundle::{Absence, Catalog, Discovered, Location};
+use proptest::prelude::*;
+use transship_bundle::{Absence, Catalog, Location};
 use transship_model::{Code, ImportOptions, ManifestView, MediaType, RenameRule, RenameRules};
 
 use super::*;
@@ -103,6 +104,11 @@ impl Graph {
     }
 }
 
+/// The tag that cosign gives to what belongs to `subject`.
+fn cosign(subject: &str, suffix: &str) -> Discovery {
+    Discovery::CosignTag { tag: format!("sha256-{}.{suffix}", digest(subject).hex()).parse().unwrap() }
+}
+
 const NAMES: [&str; 12] = [
     "leaf",
     "other",
@@ -151,7 +157,7 @@ fn children_come_before_indexes_and_those_before_what_belongs_to_them() {
         .image("signature", &["signature layer"])
         .artifact("a:1", "outer")
         .found("a", "sbom", "leaf", Discovery::Referrer)
-        .found("a", "signature", "sbom", Discovery::CosignTag { tag: "sha256-x.sig".parse().unwrap() })
+        .found("a", "signature", "sbom", cosign("sbom", "sig"))
         .plan();
     assert_eq!(
         waves(&plan, "a"),
@@ -268,5 +274,56 @@ fn a_blob_that_is_absent_says_why() {
         assert_eq!(contents.place(&digest("layer")), expected);
         assert_eq!(contents.place(&digest("base")), Place::Stored(0..1_000));
         assert_eq!(contents.place(&digest("never heard of")), Place::Missing(crate::WhyMissing::Unsaid));
+    }
+}
+
+#[test]
+fn a_table_cannot_bring_in_tags_of_its_own_choice() {
+    let latest = Discovery::CosignTag { tag: "latest".parse().unwrap() };
+    for (by, expected) in [
+        (cosign("leaf", "sig"), 1),
+        (cosign("leaf", "att"), 1),
+        (cosign("leaf", "latest"), 0),
+        (cosign("other", "sig"), 0),
+        (latest, 0),
+    ] {
+        let graph = nested().image("signature", &[]).artifact("a:1", "leaf");
+        let plan = graph.found("a", "signature", "leaf", by.clone()).plan();
+        assert_eq!(plan.artifacts[0].attached.len(), expected, "{by:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_a_manifest_lists_always_has_its_turn_before_it(
+        children in proptest::collection::vec(proptest::collection::vec(0usize..20, 0..4), 1..20),
+        roots in proptest::collection::vec(0usize..20, 1..5),
+        found in proptest::collection::vec((0usize..20, 0usize..20), 0..6),
+    ) {
+        let names: Vec<String> = (0..children.len()).map(|node| format!("node {node}")).collect();
+        let name = |node: usize| names[node % names.len()].as_str();
+        let mut graph = Graph::default();
+        for (node, listed) in children.iter().enumerate() {
+            // A manifest lists what comes before it, so that there is no circle.
+            let listed: Vec<&str> = listed.iter().filter(|child| **child < node).map(|child| name(*child)).collect();
+            graph = if listed.is_empty() { graph.image(name(node), &["layer"]) } else { graph.index(name(node), &listed) };
+        }
+        for (number, root) in roots.iter().enumerate() {
+            graph = graph.artifact(&format!("a:{number}"), name(*root));
+        }
+        for (manifest, subject) in &found {
+            graph = graph.found("a", name(*manifest), name(*subject), Discovery::Referrer);
+        }
+        let views = graph.views.clone();
+        let plan = graph.plan();
+        let manifests = &plan.repositories[&"a".parse().unwrap()].manifests;
+        for (parent, rank) in manifests {
+            for child in &views[parent].manifests {
+                prop_assert!(manifests[&child.digest] < *rank);
+            }
+        }
+        for artifact in &plan.artifacts {
+            prop_assert_eq!(manifests[&artifact.digest].generation, 0);
+        }
     }
 }

@@ -14,12 +14,11 @@ use super::{ExportOptionArgs, InsecureArgs, ReferenceArgs};
 /// is an OCI archive that other tools open too. A command that was interrupted resumes when it is repeated.
 #[derive(Debug, Args)]
 #[command(help_template = TEMPLATE, after_help = after(), before_help = "\
+Examples:
   transship export --registry dev.example --to ./out --blob nightly team/app:1.4.2
   transship export --registry dev.example --to ./out --blob nightly --artifacts-file artifacts.txt
-  TRANSSHIP_SOURCE_SAS=… transship export --registry localhost:5000 \\
-      --to https://account.blob.core.windows.net/container --blob nightly team/app:1.4.2
-
-")]
+  transship export --registry localhost:5000 --to https://account.blob.core.windows.net/container \\
+      --to-sas-file container.sas --blob nightly team/app:1.4.2")]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     pub(crate) references: ReferenceArgs,

@@ -3,7 +3,6 @@
 /// The order of a help text.
 pub(crate) const TEMPLATE: &str = "\
 {about-with-newline}
-Examples:
 {before-help}{usage-heading} {usage}
 
 {all-args}{after-help}";
@@ -21,8 +20,8 @@ Exit codes:
 /// Where credentials come from, at the end of the help of every command that needs some.
 pub(crate) const CREDENTIALS: &str = "\
 Credentials:
-  Registries  the Docker configuration ($DOCKER_CONFIG/config.json or ~/.docker/config.json), with its
-              credential helpers, as `docker login` writes it
+  Registries  the Docker configuration as `docker login` writes it, credential helpers included:
+              $DOCKER_CONFIG/config.json or ~/.docker/config.json
   Storage     a SAS token in a file or in the environment, never on the command line";
 
 /// Whole text after the options of a command that moves something.

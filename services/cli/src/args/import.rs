@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use transship_model::BlobName;
 
 use super::help::{TEMPLATE, after};
@@ -13,14 +13,14 @@ use super::{ImportOptionArgs, InsecureArgs};
 /// Content that the registry has is not sent again, and content of its other repositories is mounted. A tag
 /// appears only once everything below it is there. OCI archives that other tools wrote are imported too.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("where").required(true).args(["from", "file"]))]
 #[command(help_template = TEMPLATE, after_help = after(), before_help = "\
+Examples:
   transship import --registry prod.example --from ./out --blob nightly
   transship import --registry prod.example --file image.tar --as team/app:1.4.2
   transship import --registry prod.example --from ./out --blob nightly --rename team=mirror/team
-  TRANSSHIP_TARGET_SAS=… transship import --registry localhost:5000 \\
-      --from https://account.blob.core.windows.net/container --blob nightly
-
-")]
+  transship import --registry localhost:5000 --from https://account.blob.core.windows.net/container \\
+      --from-sas-file container.sas --blob nightly")]
 pub(crate) struct ImportArgs {
     /// The target registry: HOST[:PORT] or a URL
     #[arg(long, value_name = "REGISTRY")]

@@ -21,10 +21,11 @@ use help::{EXIT_CODES, TEMPLATE};
 
 /// Move OCI artifacts from one registry to another through blob storage.
 #[derive(Debug, Parser)]
-#[command(name = "transship", version, about, help_template = TEMPLATE, after_help = EXIT_CODES)]
+#[command(name = "transship", version, help_template = TEMPLATE, after_help = EXIT_CODES)]
 #[command(
     disable_help_subcommand = true,
     before_help = "\
+Examples:
   transship transfer --from-registry dev.example --to-registry prod.example team/app:1.4.2
   transship export --registry dev.example --to ./out --blob nightly team/app:1.4.2 team/chart:0.9.0
   transship bundle verify ./out/nightly
@@ -86,19 +87,17 @@ pub(crate) enum Command {
 /// Show the version of transship and of the formats that it reads and writes.
 #[derive(Debug, Args)]
 #[command(help_template = TEMPLATE, after_help = EXIT_CODES, before_help = "\
+Examples:
   transship version
-  transship version -o json
-
-")]
+  transship version -o json")]
 pub(crate) struct VersionArgs {}
 
 /// Write the completions for a shell to standard output.
 #[derive(Debug, Args)]
 #[command(help_template = TEMPLATE, after_help = EXIT_CODES, before_help = "\
+Examples:
   transship completion bash > ~/.local/share/bash-completion/completions/transship
-  transship completion zsh > ~/.zfunc/_transship
-
-")]
+  transship completion zsh > ~/.zfunc/_transship")]
 pub(crate) struct CompletionArgs {
     /// The shell
     #[arg(value_enum)]

@@ -11,9 +11,8 @@ use super::help::{EXIT_CODES, TEMPLATE};
 /// Send work to services that run, through their broker.
 #[derive(Debug, Args)]
 #[command(help_template = TEMPLATE, after_help = EXIT_CODES, before_help = "\
-  transship run export --artifact team/app:1.4.2 --blob nightly --wait
-
-")]
+Examples:
+  transship run export --artifact team/app:1.4.2 --blob nightly --wait")]
 pub(crate) struct RunArgs {
     #[command(subcommand)]
     pub(crate) command: RunCommand,
@@ -31,10 +30,9 @@ pub(crate) enum RunCommand {
 /// has the work.
 #[derive(Debug, Args)]
 #[command(help_template = TEMPLATE, after_help = EXIT_CODES, before_help = "\
+Examples:
   transship run export --artifact team/app:1.4.2 --artifact team/chart:0.9.0 --blob nightly --wait
-  transship run export --artifacts-file artifacts.txt --blob nightly --wait -o json
-
-")]
+  transship run export --artifacts-file artifacts.txt --blob nightly --wait -o json")]
 pub(crate) struct RunExportArgs {
     /// An artifact: repository:tag or repository@sha256:…, without the registry [repeatable]
     #[arg(long = "artifact", value_name = "REF")]

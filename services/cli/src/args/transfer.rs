@@ -14,14 +14,14 @@ use super::{ExportOptionArgs, ImportOptionArgs, InsecureArgs, ReferenceArgs};
 /// is imported. A command that was interrupted resumes when it is repeated.
 #[derive(Debug, Args)]
 #[command(help_template = TEMPLATE, after_help = after(), before_help = "\
+Examples:
   transship transfer --from-registry dev.example --to-registry prod.example team/app:1.4.2
   transship transfer --from-registry dev.example --to-registry prod.example --via ./out \\
       --artifacts-file artifacts.txt --rename team=mirror/team
   transship transfer --from-registry localhost:5000 --to-registry localhost:5001 \\
       --via https://source.blob.core.windows.net/container --via-sas-file source.sas \\
-      --copy-to https://target.blob.core.windows.net/container --copy-to-sas-file target.sas team/app:1.4.2
-
-")]
+      --copy-to https://target.blob.core.windows.net/container \\
+      --copy-to-sas-file target.sas team/app:1.4.2")]
 pub(crate) struct TransferArgs {
     #[command(flatten)]
     pub(crate) references: ReferenceArgs,

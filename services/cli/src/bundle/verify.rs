@@ -199,7 +199,8 @@ async fn hash_all(
         .await?;
         verification.blobs += 1;
         if actual != *digest {
-            verification.find(Some(digest), format!("expected {digest}, got {actual}"));
+            verification
+                .find(Some(digest), format!("a blob has other bytes: expected {digest}, got {actual}"));
         }
     }
     Ok(())

@@ -270,8 +270,10 @@ fn verified(part: &PartVerification) -> String {
 fn damage(report: &VerificationReport) -> Problem {
     let named = report.parts.iter().flat_map(|part| {
         part.found.findings.iter().map(move |finding| match &finding.digest {
-            Some(digest) => format!("{}: {digest}: {}", part.blob, finding.reason),
-            None => format!("{}: {}", part.blob, finding.reason),
+            Some(digest) if !finding.reason.contains(digest) => {
+                format!("{}: {digest}: {}", part.blob, finding.reason)
+            }
+            _ => format!("{}: {}", part.blob, finding.reason),
         })
     });
     let mut causes: Vec<String> = named.take(51).collect();

@@ -15,7 +15,7 @@ use transship_storage::{Access, Container, Containers};
 use crate::args::{ExportArgs, ExportOptionArgs, OutputFormat};
 use crate::conclusion::{Conclusion, contents_of};
 use crate::exit::{Exit, Problem};
-use crate::hints::{of_store, reword};
+use crate::hints::{Doer, of_store, reword};
 use crate::identity::Wishes;
 use crate::interrupt;
 use crate::ledger::{Goal, Ledger};
@@ -51,12 +51,13 @@ pub(crate) async fn export(
         let stores = [Arc::clone(&container)];
         plan(&resolved, &args.blob, args.options.part_size, &place, &stores, wishes).await
     };
-    let plan =
-        unless_interrupted(&interrupted, planning).await.map_err(|problem| reword(problem, &[&store]))?;
+    let plan = unless_interrupted(&interrupted, planning)
+        .await
+        .map_err(|problem| reword(problem, Doer::Command(&[&store])))?;
     let mut process = Process::new(interrupted, screen, plan.parts.len());
     process.add(exporter(client, &containers));
     let mut ledger = Ledger::new(plan.execution.clone(), Goal::Exported, plan.parts.iter().map(|p| p.part));
-    let work = work(&plan, &store, &args.options, args.continue_on_errors, None);
+    let work = work(&plan, &store, &args.options, args.continue_on_errors, Some(Vec::new()));
     let ended = process.run(work, &facts_of(&plan), &mut ledger, args.continue_on_errors).await;
     let contents = contents_of(&container, &written(&plan.parts, ledger.parts())).await;
     Conclusion {
@@ -67,7 +68,7 @@ pub(crate) async fn export(
         started,
         ledger: &ledger,
         stages: &[Stage::Exporter],
-        stores: &[&store],
+        doer: Doer::Command(&[&store]),
     }
     .write(ended, format, screen)
 }
@@ -89,13 +90,13 @@ pub(super) fn facts_of(plan: &RunPlan) -> String {
     format!("{}.#", plan.execution.id)
 }
 
-/// The work of a run, a message for each part.
+/// The work of a run, a message for each part. Without `routes` the exporter's own are taken.
 pub(super) fn work(
     plan: &RunPlan,
     store: &Store,
     options: &ExportOptionArgs,
     continue_on_errors: bool,
-    route: Option<&Route>,
+    routes: Option<Vec<Route>>,
 ) -> Vec<transship_bus::Outgoing> {
     let message = |part: &crate::split::PlannedPart| {
         let item = ExportPart {
@@ -108,7 +109,7 @@ pub(super) fn work(
             blob: plan.blob.clone(),
             artifacts: part.artifacts.clone(),
             options: options.options(continue_on_errors),
-            routes: Some(route.into_iter().cloned().collect()),
+            routes: routes.clone(),
             slice: 0,
             carried: Counters::default(),
         };

@@ -16,7 +16,7 @@ use crate::args::{ImportArgs, ImportOptionArgs, OutputFormat};
 use crate::bundle::{Located, locate_file, locate_in};
 use crate::conclusion::{Conclusion, artifacts_of, delete_all};
 use crate::exit::{Exit, Problem};
-use crate::hints::reword;
+use crate::hints::Doer;
 use crate::identity::{execution_id, now_ms};
 use crate::ledger::{Goal, Ledger};
 use crate::place::parse_place;
@@ -73,7 +73,7 @@ pub(crate) async fn import(
         artifacts,
         ledger: &ledger,
         stages: &[Stage::Importer],
-        stores: &[&located.store],
+        doer: Doer::Command(&[&located.store]),
     }
     .write(ended, format, screen)
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
 use transship_blob_copier::{Copier, CopySettings};
 use transship_model::{BlobName, Failure, NamePattern, Route, Stage};
+use transship_registry::RegistryClient;
 use transship_storage::{Access, Container, Containers};
 
 use super::export::{bundle_rows, exporter, facts_of, work};
@@ -12,7 +14,7 @@ use super::import::{importer, pipeline};
 use crate::args::{OutputFormat, TransferArgs};
 use crate::conclusion::{Conclusion, contents_of, delete_all};
 use crate::exit::{Exit, Problem};
-use crate::hints::{of_store, reword};
+use crate::hints::{Doer, of_store, reword};
 use crate::identity::{Wishes, short_hash};
 use crate::ledger::{Goal, Ledger};
 use crate::place::{of_directory, parse_place};
@@ -51,22 +53,18 @@ pub(crate) async fn transfer(
     let target = registry::connect(&args.to_registry, &args.insecure.hosts)?;
     let interrupted = interrupt::watch(screen)?;
     let looking = look_up(&source, &references, args.continue_on_errors);
-    let resolved = unless_interrupted(&interrupted, looking).await.map_err(|problem| reword(problem, &[]))?;
+    let resolved = unless_interrupted(&interrupted, looking)
+        .await
+        .map_err(|problem| reword(problem, Doer::Command(&[])))?;
     let way = Way::open(args, &resolved).await?;
     let planning = way.plan(args, &resolved);
-    let plan =
-        unless_interrupted(&interrupted, planning).await.map_err(|problem| reword(problem, &way.stores()))?;
-    let mut process = Process::new(interrupted, screen, plan.parts.len());
-    process.add(exporter(source, &way.containers));
-    process.add(Copier::new(Arc::clone(&way.containers), CopySettings::default()));
-    process.add(importer(
-        target,
-        &way.containers,
-        pipeline(way.last(), &args.import, args.continue_on_errors),
-    ));
+    let plan = unless_interrupted(&interrupted, planning)
+        .await
+        .map_err(|problem| reword(problem, Doer::Command(&way.stores())))?;
+    let process = way.process(args, [source, target], interrupted, screen, plan.parts.len());
     let mut ledger = Ledger::new(plan.execution.clone(), Goal::Everywhere, plan.parts.iter().map(|p| p.part));
     let route = way.route(args.export.overwrite_blobs);
-    let work = work(&plan, &way.via, &args.export, args.continue_on_errors, Some(&route));
+    let work = work(&plan, &way.via, &args.export, args.continue_on_errors, Some(vec![route]));
     let mut ended = process.run(work, &facts_of(&plan), &mut ledger, args.continue_on_errors).await;
     let contents = contents_of(&way.open[0], &written(&plan.parts, ledger.parts())).await;
     let artifacts = transfer_rows(&plan, ledger.parts(), &contents);
@@ -86,7 +84,7 @@ pub(crate) async fn transfer(
         started,
         ledger: &ledger,
         stages: &stages,
-        stores: &way.stores(),
+        doer: Doer::Command(&way.stores()),
     }
     .write(ended, format, screen);
     if let Some(staging) = way.staging.filter(|_| is_done) {
@@ -119,8 +117,30 @@ impl Way {
         for store in stores {
             let opened = containers.open(&store.url, store.secret.as_ref(), Access::WRITE).await;
             open.push(opened.map_err(|failure| of_store(failure, store))?);
+            if args.import.delete_source_blob {
+                // Known before anything moves, rather than at the end.
+                let deletes = containers.open(&store.url, store.secret.as_ref(), Access::READ_DELETE).await;
+                deletes.map_err(|failure| of_store(failure, store))?;
+            }
         }
         Ok(Self { via, copy_to, staging, containers, open })
+    }
+
+    /// The three stages.
+    fn process(
+        &self,
+        args: &TransferArgs,
+        [source, target]: [RegistryClient; 2],
+        interrupted: CancellationToken,
+        screen: &Screen,
+        parts: usize,
+    ) -> Process {
+        let pipeline = pipeline(self.last(), &args.import, args.continue_on_errors);
+        let mut process = Process::new(interrupted, screen, parts);
+        process.add(exporter(source, &self.containers));
+        process.add(Copier::new(Arc::clone(&self.containers), CopySettings::default()));
+        process.add(importer(target, &self.containers, pipeline));
+        process
     }
 
     fn stores(&self) -> Vec<&Store> {

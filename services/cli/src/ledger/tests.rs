@@ -1,5 +1,7 @@
 //! Facts in every order.
 
+use transship_model::Code;
+
 use super::*;
 
 fn execution() -> Execution {

@@ -13,7 +13,7 @@ use transship_model::{Code, Counters, Execution, Stage};
 
 use crate::args::OutputFormat;
 use crate::bundle::Artifact;
-use crate::exit::{Exit, Problem};
+use crate::exit::Problem;
 use crate::screen::Screen;
 
 /// The version of the JSON documents. It grows when a field changes its meaning or goes; new fields do not
@@ -237,15 +237,6 @@ impl Report {
                 message: problem.to_string(),
                 hint: problem.hint.clone(),
             }),
-        }
-    }
-
-    /// How the command ends.
-    pub(crate) fn exit(&self) -> Exit {
-        match self.outcome {
-            "succeeded" => Exit::Done,
-            "partial" => Exit::Partial,
-            _ => Exit::Failed,
         }
     }
 
