@@ -128,6 +128,8 @@ async fn a_source_that_is_overwritten_on_the_way_leaves_nothing_at_the_target() 
         (Operation::Read, 1),
         (Operation::Read, 3),
         (Operation::Properties, 2),
+        // The last look before the commit; the second one came when the copy turned to streaming.
+        (Operation::Properties, 3),
     ] {
         let fixture = Fixture::new(ONE_BY_ONE);
         let work = fixture.bundle(&BLOCKS).await;

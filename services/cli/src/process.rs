@@ -8,6 +8,7 @@ use tokio::time::{Instant, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use transship_bus::{Bus, BusError, InProcess, Outgoing, Subscription};
 use transship_messages::decode_fact;
+use transship_model::Stage;
 use transship_stage::{ByteBudget, RetryPolicy, Verb, Worker, WorkerSettings};
 use transship_telemetry::Metrics;
 
@@ -34,6 +35,7 @@ pub(crate) struct Process {
     stop: CancellationToken,
     interrupted: CancellationToken,
     screen: Screen,
+    hidden: Vec<Stage>,
 }
 
 impl Process {
@@ -46,6 +48,7 @@ impl Process {
             stop: CancellationToken::new(),
             interrupted,
             screen: screen.clone(),
+            hidden: Vec::new(),
         }
     }
 
@@ -61,6 +64,12 @@ impl Process {
         let metrics = Metrics::new(V::STAGE);
         let worker = Worker::new(bus, Outspoken(verb), settings, self.budget.clone(), metrics);
         self.workers.spawn(worker.run(self.stop.clone()));
+    }
+
+    /// Adds a stage that has nothing to show.
+    pub(crate) fn add_hidden<V: Verb>(&mut self, verb: V) {
+        self.hidden.push(V::STAGE);
+        self.add(verb);
     }
 
     /// Does `work`, and writes what happens into `ledger`, until everything came to its end. The first failure
@@ -110,10 +119,10 @@ impl Process {
                         Err(error) => problem.caused_by(&error),
                     });
                 }
-                _ = frame.tick() => show(view, ledger),
+                _ = frame.tick() => show(view, ledger, &self.hidden),
             }
         }
-        show(view, ledger);
+        show(view, ledger, &self.hidden);
         Ok(())
     }
 
@@ -139,10 +148,11 @@ pub(crate) fn hear(body: &[u8], ledger: &mut Ledger, screen: &Screen) {
     }
 }
 
-/// Shows how far everything is.
-pub(crate) fn show(view: &mut View, ledger: &Ledger) {
-    let rows: Vec<Row> = ledger.rows().iter().map(Row::from).collect();
-    view.show(&rows);
+/// Shows how far every stage is, except those that are `hidden`.
+pub(crate) fn show(view: &mut View, ledger: &Ledger, hidden: &[Stage]) {
+    let rows = ledger.rows();
+    let rows = rows.iter().filter(|row| !hidden.contains(&row.stage));
+    view.show(&rows.map(Row::from).collect::<Vec<_>>());
 }
 
 /// The exporter's name for the command's only source registry.

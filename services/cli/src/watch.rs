@@ -122,12 +122,12 @@ impl Watch<'_> {
                 }
                 Ok(()) = state.changed() => self.tell_state(&state.borrow_and_update()),
                 _ = frame.tick() => {
-                    show(&mut view, ledger);
+                    show(&mut view, ledger, &[]);
                     self.silence(&mut times, ledger).await?;
                 }
             }
         }
-        show(&mut view, ledger);
+        show(&mut view, ledger, &[]);
         Ok(())
     }
 

@@ -175,97 +175,73 @@ fn shown(name: Option<&String>) -> String {
 
 impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
+        let (class, code) = error.kind();
+        Self { class, code, message: error.to_string(), hint: error.hint() }
+    }
+}
+
+impl ImportError {
+    fn kind(&self) -> (Class, Code) {
         use ImportError as E;
-        let message = error.to_string();
-        let (class, code, hint) = match error {
-            E::UnknownPipeline(name) => {
-                (Class::Permanent, Code::ConfigurationInvalid, add("pipelines", name.as_str()))
+        match self {
+            E::UnknownPipeline(_)
+            | E::UnknownRegistry { .. }
+            | E::OtherContainer { .. }
+            | E::NameForSeveral { .. }
+            | E::NameOfAnother { .. }
+            | E::Rename(_)
+            | E::Collision { .. } => (Class::Permanent, Code::ConfigurationInvalid),
+            E::BlobChanged { .. } => (Class::Permanent, Code::SourceChanged),
+            E::NotABundle { .. } | E::Empty | E::NameMissing { .. } => {
+                (Class::Permanent, Code::BundleInvalid)
             }
-            E::UnknownRegistry { registry, .. } => {
-                (Class::Permanent, Code::ConfigurationInvalid, add("registries", registry.as_str()))
-            }
-            E::OtherContainer { .. } => (
-                Class::Permanent,
-                Code::ConfigurationInvalid,
-                Some(
-                    "a pipeline imports from its own container only: send the work to the pipeline of that \
-                      container, or correct the route"
-                        .to_owned(),
-                ),
-            ),
-            E::BlobChanged { .. } => (
-                Class::Permanent,
-                Code::SourceChanged,
-                Some("start the import again to import what is there now".to_owned()),
-            ),
-            E::NotABundle { .. } => (
-                Class::Permanent,
-                Code::BundleInvalid,
-                Some(
-                    "an import takes bundles of transship, and OCI archives as skopeo and others write them"
-                        .to_owned(),
-                ),
-            ),
-            E::Empty => (Class::Permanent, Code::BundleInvalid, None),
-            E::TooManyManifests(_) | E::TooDeep { .. } => (
-                Class::Permanent,
-                Code::LimitExceeded,
-                Some("split the run into smaller ones, or raise the limit".to_owned()),
-            ),
-            E::NameMissing { .. } => (
-                Class::Permanent,
-                Code::BundleInvalid,
-                Some(
-                    "say what it is to be called, with `--as repository:tag` or `name_as` of the pipeline"
-                        .to_owned(),
-                ),
-            ),
-            E::NameForSeveral { .. } => (
-                Class::Permanent,
-                Code::ConfigurationInvalid,
-                Some("leave the name out, and use rename rules".to_owned()),
-            ),
-            E::NameOfAnother { .. } => (
-                Class::Permanent,
-                Code::ConfigurationInvalid,
-                Some("name it by a tag, or by its own digest".to_owned()),
-            ),
-            E::Rename(_) | E::Collision { .. } => (
-                Class::Permanent,
-                Code::ConfigurationInvalid,
-                Some("correct the rename rules of the pipeline".to_owned()),
-            ),
-            E::TagExists { .. } => (
-                Class::Permanent,
-                Code::TagExists,
-                Some("set OverwriteTags to move the tag, or import under another name".to_owned()),
-            ),
-            E::DigestMismatch { .. } => (
-                Class::Permanent,
-                Code::DigestMismatch,
-                Some("the bundle was damaged on its way: copy it again, or export it again".to_owned()),
-            ),
-            E::ManifestInvalid { .. } => (Class::Permanent, Code::ManifestInvalid, None),
-            E::Missing { why, .. } => {
-                let (class, hint) = missing(why);
-                (class, Code::ContentNotFound, Some(hint.to_owned()))
-            }
-        };
-        Self { class, code, message, hint }
-    }
-}
-
-fn add(table: &str, name: &str) -> Option<String> {
-    Some(format!("add [{table}.{name}] to the importer's configuration, or correct the name"))
-}
-
-/// A part that holds the content may be on its way, so that is worth waiting for.
-fn missing(why: WhyMissing) -> (Class, &'static str) {
-    match why {
-        WhyMissing::InPart(_) => (Class::TRANSIENT, "import that part of the run too; this one then goes on"),
-        WhyMissing::Acknowledged => {
-            (Class::Permanent, "the target has lost it since: export it again in full")
+            E::TooManyManifests(_) | E::TooDeep { .. } => (Class::Permanent, Code::LimitExceeded),
+            E::TagExists { .. } => (Class::Permanent, Code::TagExists),
+            E::DigestMismatch { .. } => (Class::Permanent, Code::DigestMismatch),
+            E::ManifestInvalid { .. } => (Class::Permanent, Code::ManifestInvalid),
+            // The part that holds it may be on its way, so that is worth waiting for.
+            E::Missing { why: WhyMissing::InPart(_), .. } => (Class::TRANSIENT, Code::ContentNotFound),
+            E::Missing { .. } => (Class::Permanent, Code::ContentNotFound),
         }
-        WhyMissing::Failed | WhyMissing::Unsaid => (Class::Permanent, "export the artifact again"),
     }
+
+    fn hint(&self) -> Option<String> {
+        use ImportError as E;
+        let hint = match self {
+            E::UnknownPipeline(name) => return Some(add("pipelines", name.as_str())),
+            E::UnknownRegistry { registry, .. } => return Some(add("registries", registry.as_str())),
+            E::OtherContainer { .. } => {
+                "a pipeline imports from its own container only: send the work to the pipeline of that container, \
+                 or correct the route"
+            }
+            E::BlobChanged { .. } => "start the import again to import what is there now",
+            E::NotABundle { .. } => {
+                "an import takes bundles of transship, and OCI archives as skopeo and others write them"
+            }
+            E::TooManyManifests(_) | E::TooDeep { .. } => {
+                "split the run into smaller ones, or raise the limit"
+            }
+            E::NameMissing { .. } => {
+                "say what it is to be called, with `--as repository:tag` or `name_as` of the pipeline"
+            }
+            E::NameForSeveral { .. } => "leave the name out, and use rename rules",
+            E::NameOfAnother { .. } => "name it by a tag, or by its own digest",
+            E::Rename(_) | E::Collision { .. } => "correct the rename rules of the pipeline",
+            E::TagExists { .. } => "set OverwriteTags to move the tag, or import under another name",
+            E::DigestMismatch { .. } => {
+                "the bundle was damaged on its way: copy it again, or export it again"
+            }
+            E::Missing { why, .. } => match why {
+                WhyMissing::InPart(_) => "import that part of the run too; this one then goes on",
+                WhyMissing::Acknowledged => "the target has lost it since: export it again in full",
+                WhyMissing::Failed | WhyMissing::Unsaid => "export the artifact again",
+            },
+            E::Empty | E::ManifestInvalid { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn add(table: &str, name: &str) -> String {
+    format!("add [{table}.{name}] to the importer's configuration, or correct the name")
 }

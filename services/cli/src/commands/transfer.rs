@@ -73,23 +73,19 @@ pub(crate) async fn transfer(
         ended = way.delete(&plan).await;
     }
     let is_done = ended.is_ok() && is_whole(&ledger, &artifacts);
-    let is_ours = way.staging.is_some();
-    let stages = way.stages();
     let exit = Conclusion {
         command: "transfer",
         // A directory of our own that is removed is not worth a line.
-        bundles: if is_ours { Vec::new() } else { bundles },
+        bundles: if way.staging.is_some() { Vec::new() } else { bundles },
         artifacts,
         execution: plan.execution,
         started,
         ledger: &ledger,
-        stages: &stages,
+        stages: &way.stages(),
         doer: Doer::Command(&way.stores()),
     }
     .write(ended, format, screen);
-    if let Some(staging) = way.staging.filter(|_| is_done) {
-        staging.remove();
-    }
+    way.close(is_done);
     exit
 }
 
@@ -138,7 +134,11 @@ impl Way {
         let pipeline = pipeline(self.last(), &args.import, args.continue_on_errors);
         let mut process = Process::new(interrupted, screen, parts);
         process.add(exporter(source, &self.containers));
-        process.add(Copier::new(Arc::clone(&self.containers), CopySettings::default()));
+        let copier = Copier::new(Arc::clone(&self.containers), CopySettings::default());
+        match self.copy_to {
+            Some(_) => process.add(copier),
+            None => process.add_hidden(copier),
+        }
         process.add(importer(target, &self.containers, pipeline));
         process
     }
@@ -180,6 +180,13 @@ impl Way {
         };
         let place = self.via.url.to_string();
         plan(resolved, &blob, args.export.part_size, &place, &self.open, wishes).await
+    }
+
+    /// Removes the directory of our own where the transfer is done; an unfinished one needs it to resume.
+    fn close(self, is_done: bool) {
+        if let Some(staging) = self.staging.filter(|_| is_done) {
+            staging.remove();
+        }
     }
 
     /// Deletes the bundles wherever this transfer put them.

@@ -95,8 +95,8 @@ impl Scene {
         let blob: BlobName = name.parse().unwrap();
         let mut ids = Vec::new();
         for (index, block) in bytes.chunks(8 << 20).enumerate() {
-            let id = BlockId::new(Digest::sha256(block).hex().as_bytes()[..40].to_vec());
-            let id = BlockId::new([id.as_bytes(), &(index as u32).to_be_bytes()].concat());
+            let hash = Digest::sha256(block);
+            let id = BlockId::new([&hash.hex().as_bytes()[..40], &(index as u32).to_be_bytes()].concat());
             self.container.stage(&blob, &id, block.to_vec().into()).await.unwrap();
             ids.push(id);
         }
