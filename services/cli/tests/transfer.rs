@@ -214,3 +214,37 @@ async fn output_is_data_and_talk_is_elsewhere() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn content_of_another_repository_is_mounted_where_it_is_named() -> Result<()> {
+    let world = World::new().await?;
+    world.from.image("team/mounted", Some("1"), &[2_500_000, 700]).await?;
+    world.to.image("base/images", Some("any"), &[2_500_000]).await?;
+    let arguments = ["team/mounted:1", "--mount-from", "base/images", "-o", "json"];
+    let report = world.transfer(&arguments).await.ok().json();
+    let import = &report["totals"]["stages"][1];
+    assert_eq!(import["blobs"]["mounted"], 1, "{import}");
+    assert!(import["bytes"]["moved"].as_u64().unwrap() < 10_000, "{import}");
+    world.assert_same("team/mounted", "1").await
+}
+
+#[tokio::test]
+async fn one_artifact_that_fails_does_not_stop_the_others_where_errors_are_passed_over() -> Result<()> {
+    let world = World::new().await?;
+    push_zoo(&world.from).await?;
+    world.to.image("team/app", Some("1"), &[5]).await?;
+    let arguments = ["team/app:1", "team/chart:0.1.0"];
+    let strict = world.transfer(&arguments).await;
+    assert_eq!(strict.code, 1, "{strict:#?}");
+    assert_eq!(world.to.read("team/chart", "0.1.0").await?, None, "no tag before all content is in");
+    let partial = world.transfer(&[&arguments[..], &["--continue-on-errors"]].concat()).await;
+    assert_eq!(partial.code, 3, "{partial:#?}");
+    assert!(
+        partial.errors().starts_with("error: 1 of 2 artifacts failed\n  caused by: team/app:1: "),
+        "{partial:#?}"
+    );
+    assert!(partial.errors().contains("hint: repeat the command with --overwrite-tags"), "{partial:#?}");
+    world.assert_same("team/chart", "0.1.0").await?;
+    world.transfer(&[&arguments[..], &["--overwrite-tags"]].concat()).await.ok();
+    world.assert_same("team/app", "1").await
+}

@@ -20,9 +20,6 @@ use crate::upload::{Supply, fetch};
 /// Blobs up to this size in bytes are read many at a time: the bundle has them side by side.
 const SMALL: u64 = 1 << 20;
 
-/// How many blobs of one such stretch are uploaded at a time.
-const SMALL_AT_A_TIME: usize = 4;
-
 /// The most repositories that a blob is tried to be mounted from.
 const MOUNT_TRIES: usize = 4;
 
@@ -142,7 +139,7 @@ async fn take(import: &Import<'_>, step: Step, mounting: &Mounting) -> Result<Ve
             let mut members = stretch.members.into_iter();
             let (mut running, mut moved) = (FuturesUnordered::new(), Vec::new());
             loop {
-                while running.len() < SMALL_AT_A_TIME {
+                while running.len() < import.settings.parallel_manifests {
                     let Some((job, range)) = members.next() else { break };
                     let supply = Supply::Bytes(member(&bytes, start, &range));
                     running.push(Box::pin(move_blob(import, job, supply, mounting)));

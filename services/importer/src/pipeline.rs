@@ -33,7 +33,7 @@ pub struct ImportSettings {
     pub parallel_questions: usize,
     /// Blobs at a time. Default 4, at least 1.
     pub parallel_blobs: usize,
-    /// Manifests at a time. Default 8, at least 1.
+    /// Manifests at a time, and small blobs of one stretch of the bundle. Default 8, at least 1.
     pub parallel_manifests: usize,
     /// Ranges of one blob that are read ahead of the upload. Default 3, at least 2.
     pub ranges_ahead: usize,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use transship_bus::{Bus, Destination, FACTS_EXCHANGE, Outgoing};
 use transship_messages::{Fact, FactBody};
-use transship_model::{ContainerUrl, Execution, Failure, Part, Stage};
+use transship_model::{ContainerUrl, Digest, Execution, Failure, Part, Stage};
 use transship_telemetry::{MessageSpan, Metrics, inject, send_span};
 
 use crate::Progress;
@@ -38,7 +38,13 @@ impl Reporter {
             at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             body,
         };
-        fact_message(&fact, number, self.mandatory, self.headers.clone())
+        let mut message = fact_message(&fact, number, self.mandatory, self.headers.clone());
+        if let Some(target) = &self.target {
+            // Two routes of one part report the same kinds of facts.
+            message.message_id.push('.');
+            message.message_id.push_str(&Digest::sha256(target.as_url().as_str().as_bytes()).hex()[..16]);
+        }
+        message
     }
 
     /// Publishes a batch until it is confirmed, each message under a span of its own whose context it carries.

@@ -209,22 +209,20 @@ impl<V: Verb> Worker<V> {
         cancel: &CancellationToken,
     ) -> Result<(), Failure> {
         let mut bus = &self.bus;
-        let (facts, messages) = match outcome {
+        let (facts, messages, ended) = match outcome {
             Outcome::Done { facts, next } => {
                 let next = next.iter().map(|next| follow_up(next, reporter.headers.clone()));
                 bus = self.next_bus.as_ref().unwrap_or(bus);
-                self.metrics.part(PartOutcome::Succeeded);
-                (facts, next.collect())
+                (facts, next.collect(), PartOutcome::Succeeded)
             }
             Outcome::Continue { rest } => {
                 debug_assert_ne!(rest.message_id(), work.message_id(), "a slice has an identity of its own");
-                self.metrics.part(PartOutcome::Continued);
-                (Vec::new(), vec![work_message(&rest, V::QUEUE, reporter.headers.clone())])
+                let rest = work_message(&rest, V::QUEUE, reporter.headers.clone());
+                (Vec::new(), vec![rest], PartOutcome::Continued)
             }
             Outcome::Superseded => {
-                self.metrics.part(PartOutcome::Superseded);
                 tracing::info!("a newer execution owns the blob; nothing to do");
-                (Vec::new(), Vec::new())
+                (vec![superseded(reporter)], Vec::new(), PartOutcome::Superseded)
             }
         };
         // The work first: who hears the fact may rely on it.
@@ -233,6 +231,7 @@ impl<V: Verb> Worker<V> {
         let facts = facts.into_iter().zip(0..).map(|(body, number)| reporter.fact(body, number)).collect();
         reporter.send(facts, cancel).await?;
         fail::fail_point!("stage.published");
+        self.metrics.part(ended);
         Ok(())
     }
 
@@ -302,6 +301,17 @@ impl<V: Verb> Worker<V> {
             target: None,
         };
         self.judge(failure, message.attempt, &reporter, cancel).await
+    }
+}
+
+/// Whoever waits for a run that was overtaken is told so.
+fn superseded(reporter: &Reporter) -> FactBody {
+    FactBody::Failed {
+        code: Code::Superseded,
+        message: "a newer run owns the blob; this one was dropped".to_owned(),
+        hint: Some("follow the newer run, or choose another blob name".to_owned()),
+        terminal: true,
+        container: reporter.target.clone(),
     }
 }
 

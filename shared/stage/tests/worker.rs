@@ -258,6 +258,15 @@ async fn the_rest_of_a_slice_goes_back_to_the_same_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_a_run_that_was_overtaken_is_told_so() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, _| Ok(Outcome::Superseded)).await;
+    bench.publish(work().encode()).await;
+    let FactBody::Failed { code, terminal: true, .. } = bench.fact().await else { panic!() };
+    assert_eq!(code, Code::Superseded);
+    assert_eq!(bench.dead_letters(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_credential_that_a_person_must_mend_is_waited_for() {
     let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, context| {
         if context.attempt < 3 {
