@@ -107,6 +107,12 @@ impl Ledger {
         self.parts.values().all(|part| part.is_over(self.goal))
     }
 
+    /// Whether the result of every artifact that an importer counted was heard too. The facts of one stage may
+    /// overtake each other, so the end of an import may be known before its results.
+    pub(crate) fn is_told(&self) -> bool {
+        self.parts.values().all(PartState::is_told)
+    }
+
     /// The numbers of the parts that are not over.
     pub(crate) fn open_parts(&self) -> Vec<u32> {
         self.parts.iter().filter(|(_, part)| !part.is_over(self.goal)).map(|(number, _)| *number).collect()
@@ -212,6 +218,15 @@ impl PartState {
         self.in_flight.remove(&stage);
         self.counters.remove(&(stage, None));
         self.counters.insert((stage, target), counters);
+    }
+
+    fn is_told(&self) -> bool {
+        self.imported.keys().all(|container| {
+            let key = (Stage::Importer, Some(container.clone()));
+            let counted = self.counters.get(&key).map_or(0, |counters| counters.artifacts_discovered);
+            let told = self.results.keys().filter(|(from, _)| from == container).count();
+            told as u64 >= counted
+        })
     }
 
     /// Whether the part is over: each of its ways has come to its end or to a failure.

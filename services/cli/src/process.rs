@@ -27,6 +27,9 @@ const FRAME: Duration = Duration::from_millis(250);
 /// How long what is in flight may take to let go.
 const DRAIN: Duration = Duration::from_secs(15);
 
+/// How long facts are waited for that the end of a run has overtaken.
+const OVERTAKEN: Duration = Duration::from_secs(3);
+
 /// A process of stages.
 pub(crate) struct Process {
     bus: Arc<InProcess>,
@@ -122,6 +125,7 @@ impl Process {
                 _ = frame.tick() => show(view, ledger, &self.hidden),
             }
         }
+        hear_the_rest(&mut facts, ledger, &self.screen).await;
         show(view, ledger, &self.hidden);
         Ok(())
     }
@@ -145,6 +149,15 @@ pub(crate) fn hear(body: &[u8], ledger: &mut Ledger, screen: &Screen) {
         }
         // A service that is newer may say things that this command does not know.
         Err(error) => tracing::debug!(%error, "a fact cannot be understood"),
+    }
+}
+
+/// Hears what was overtaken by the end of a run: it is on its way, or was missed for good.
+pub(crate) async fn hear_the_rest(facts: &mut Subscription, ledger: &mut Ledger, screen: &Screen) {
+    let deadline = Instant::now() + OVERTAKEN;
+    while !ledger.is_told() {
+        let Ok(Some(fact)) = timeout_at(deadline, facts.facts.recv()).await else { return };
+        hear(&fact.body, ledger, screen);
     }
 }
 

@@ -13,7 +13,7 @@ use transship_storage::ReadContainer;
 
 use crate::exit::{Exit, Problem};
 use crate::ledger::Ledger;
-use crate::process::{hear, show};
+use crate::process::{hear, hear_the_rest, show};
 use crate::screen::Screen;
 use crate::split::PlannedPart;
 use crate::view::View;
@@ -127,6 +127,7 @@ impl Watch<'_> {
                 }
             }
         }
+        hear_the_rest(&mut facts, ledger, self.screen).await;
         show(&mut view, ledger, &[]);
         Ok(())
     }

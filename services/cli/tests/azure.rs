@@ -8,7 +8,7 @@ use transship_rig::{Azurite, Registry, Side};
 
 #[tokio::test]
 async fn artifacts_go_through_two_storage_accounts() -> Result<()> {
-    let source = Registry::shared(Side::Source).await?;
+    let source = Registry::start().await?;
     let target = Registry::start().await?;
     let (from, to) = (Pusher::new(&source.url()), Pusher::new(&target.url()));
     push_zoo(&from).await?;

@@ -4,10 +4,10 @@ mod support;
 
 use anyhow::Result;
 use support::*;
-use transship_rig::{Registry, Side};
+use transship_rig::Registry;
 
 async fn exported(home: &Home) -> Result<(Registry, Pusher)> {
-    let registry = Registry::shared(Side::Source).await?;
+    let registry = Registry::start().await?;
     let pusher = Pusher::new(&registry.url());
     push_zoo(&pusher).await?;
     let place = home.directory("out");

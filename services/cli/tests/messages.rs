@@ -160,8 +160,16 @@ async fn a_registry_that_wants_credentials_takes_them_from_the_docker_configurat
     let guarded = Registry::start_with(options).await?;
     let world = World::new().await?;
     let mut home = Home::new();
-    let both =
-        ["transfer", "--from-registry", world.registry.host(), "--to-registry", guarded.host(), "team/app:1"];
+    let both = [
+        "transfer",
+        "--from-registry",
+        world.registry.host(),
+        "--to-registry",
+        guarded.host(),
+        "--blob",
+        "b",
+        "team/app:1",
+    ];
     let ended = home.run(&both).await;
     insta::assert_snapshot!("registry_forbidden", settled(&ended, &[(guarded.host(), "[REGISTRY]")]));
     let auth = "bW92ZXI6Q0FOQVJZLXBhc3N3b3Jk";

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustix::process::Signal;
 use support::*;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use transship_blob_copier::{Copier, CopySettings};
 use transship_bus::{Bus, BusSettings, RabbitMq as Broker};
@@ -38,7 +39,7 @@ impl Stack {
         let url = rabbitmq.vhost().await?;
         let accounts = (Azurite::shared(Side::Source).await?, Azurite::shared(Side::Target).await?);
         let containers = (accounts.0.container("run").await?, accounts.1.container("run").await?);
-        let (source, target) = (Registry::shared(Side::Source).await?, Registry::start().await?);
+        let (source, target) = (Registry::start().await?, Registry::start().await?);
         push_zoo(&Pusher::new(&source.url())).await?;
         let home = Home::new();
         home.directory(".local");
@@ -220,11 +221,20 @@ async fn ctrl_c_leaves_the_run_to_the_services() -> Result<()> {
         delivery = parts.next() => delivery.expect("the bus is open"),
         ended = child.wait() => panic!("{ended:?}"),
     };
-    signal(&child, Signal::INT);
-    let ended = end(child).await;
-    assert_eq!(ended.code, 130, "{ended:#?}");
-    let execution = &delivery.message.correlation_id;
-    assert!(ended.errors().contains(&format!("the run is execution {execution}")), "{ended:#?}");
+    let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
+    let mut told = Vec::new();
+    while let Some(line) = lines.next_line().await? {
+        if line.ends_with("waiting for its end") {
+            signal(&child, Signal::INT);
+        }
+        told.push(line);
+    }
+    assert_eq!(end(child).await.code, 130, "{told:#?}");
+    let hint = format!(
+        "hint: the services go on without this command: the run is execution {}",
+        delivery.message.correlation_id
+    );
+    assert!(told.contains(&hint), "{told:#?}");
     delivery.settle.release().await?;
     Ok(())
 }

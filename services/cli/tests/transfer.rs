@@ -5,7 +5,7 @@ mod support;
 use anyhow::Result;
 use rustix::process::Signal;
 use support::*;
-use transship_rig::{Registry, Side};
+use transship_rig::Registry;
 
 struct World {
     home: Home,
@@ -17,7 +17,7 @@ struct World {
 
 impl World {
     async fn new() -> Result<Self> {
-        let source = Registry::shared(Side::Source).await?;
+        let source = Registry::start().await?;
         // A target of its own: what a test finds there is what it moved.
         let target = Registry::start().await?;
         let (from, to) = (Pusher::new(&source.url()), Pusher::new(&target.url()));

@@ -64,7 +64,7 @@ pub(crate) async fn run_export(
     let interrupted = interrupt::watch(screen)?;
     let sending = send(args);
     let sent = tokio::select! {
-        () = interrupted.cancelled() => return Err(Problem::interrupted("the run may not have been sent")),
+        () = interrupted.cancelled() => return Err(Problem::interrupted("the run may have been sent, or not; another one starts anew")),
         sent = sending => sent?,
     };
     let Sent { bus, mut facts, .. } = sent;

@@ -184,3 +184,28 @@ fn a_failure_that_is_tried_again_is_news_and_one_that_is_not_ends_the_part() {
     let problem = ledger.failure().unwrap();
     assert_eq!((problem.exit, problem.hint.as_deref()), (Exit::Credentials, Some("renew it")));
 }
+
+#[test]
+fn the_end_of_an_import_that_overtook_its_results_is_not_all_that_was_told() {
+    let mut ledger = ledger(Goal::Imported, 1);
+    let Fact { body: FactBody::BundleImported { pipeline, container, blob, .. }, .. } = imported(1, "t")
+    else {
+        unreachable!("it is one")
+    };
+    let counters = Counters { artifacts_discovered: 2, ..Counters::default() };
+    let body =
+        FactBody::BundleImported { pipeline, container: container.clone(), blob, counters, message: None };
+    ledger.apply(fact(1, Stage::Importer, body));
+    assert!(ledger.is_over() && !ledger.is_told());
+    for (name, expected) in [("a:1", false), ("a:1", false), ("a:2", true)] {
+        let result = ArtifactResult {
+            reference: name.parse().unwrap(),
+            imported_as: None,
+            digest: None,
+            outcome: transship_messages::ArtifactOutcome::Moved,
+        };
+        let body = FactBody::ArtifactImported { container: container.clone(), results: vec![result] };
+        ledger.apply(fact(1, Stage::Importer, body));
+        assert_eq!(ledger.is_told(), expected, "{name}");
+    }
+}
