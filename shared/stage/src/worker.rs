@@ -228,8 +228,12 @@ impl<V: Verb> Worker<V> {
         // The work first: who hears the fact may rely on it.
         reporter.send_to(&**bus, messages, cancel).await?;
         fail::fail_point!("stage.work_published");
-        let facts = facts.into_iter().zip(0..).map(|(body, number)| reporter.fact(body, number)).collect();
+        let facts = facts.into_iter().zip(0..).map(|(body, number)| reporter.fact(body, number));
+        let mut facts: Vec<_> = facts.collect();
+        // The last fact says that the part is done here: it is heard after what it sums up.
+        let last = facts.pop();
         reporter.send(facts, cancel).await?;
+        reporter.send(last.into_iter().collect(), cancel).await?;
         fail::fail_point!("stage.published");
         self.metrics.part(ended);
         Ok(())
