@@ -41,7 +41,7 @@ pub struct ExportSettings {
 
 impl Default for ExportSettings {
     fn default() -> Self {
-        Self { parallel_asks: 16, parallel_blobs: 4, parallel_reads: 4, parallel_stages: 4 }
+        Self { parallel_asks: 16, parallel_blobs: 4, parallel_reads: 3, parallel_stages: 3 }
     }
 }
 

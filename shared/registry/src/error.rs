@@ -110,9 +110,12 @@ pub enum RegistryError {
 
 impl RegistryError {
     /// Whether a manifest was refused because a blob or manifest that it refers to is not there
-    /// (`MANIFEST_BLOB_UNKNOWN`): it was collected as garbage since it was seen, and can be pushed again.
+    /// (`MANIFEST_BLOB_UNKNOWN`): it was collected as garbage since it was seen, and can be pushed again. The
+    /// distribution registry 2.8 says `DIGEST_INVALID` while another client links the same blob to the same
+    /// repository, since it reads the half-written link; the manifest's own digest was verified before.
     pub fn is_blob_unknown(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code.ends_with(" MANIFEST_BLOB_UNKNOWN"))
+        matches!(self, Self::Refused { code, .. }
+            if code.ends_with(" MANIFEST_BLOB_UNKNOWN") || code.ends_with(" DIGEST_INVALID"))
     }
 
     /// Whether an upload session is gone, or is not where the client believes (404, 416): only a new one helps.

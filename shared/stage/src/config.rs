@@ -66,7 +66,7 @@ pub struct WorkerConfig {
     pub slots: u16,
     /// How long one slice of work lasts, in seconds, before the rest goes back to the queue. Default 600.
     pub slice_seconds: u64,
-    /// The bytes of all buffers of the process together. Default 64 MiB.
+    /// The bytes of all buffers of the process together. Default 32 MiB.
     pub byte_budget_bytes: u32,
     /// Whether a fact that no queue takes is an error. Default false; true where there is a control plane.
     pub facts_mandatory: bool,
