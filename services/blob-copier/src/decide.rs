@@ -78,6 +78,7 @@ mod tests {
             target_secret: None,
             overwrite,
             import_pipeline: None,
+            import_destination: None,
         };
         CopyRequested {
             execution: execution("run", 5),

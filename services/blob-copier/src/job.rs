@@ -217,11 +217,14 @@ impl Job<'_> {
                 execution: work.execution.clone(),
                 part: work.part,
                 pipeline: pipeline.clone(),
+                destination: work.route.import_destination.clone(),
                 container: work.route.target.clone(),
                 blob: work.blob.clone(),
                 etag: Some(etag.0.clone()),
+                catalog_digest: None,
                 slice: 0,
                 carried: Counters::default(),
+                sealed_upload: None,
             })
         });
         Ended::Done { facts: vec![fact], next: import.into_iter().collect() }

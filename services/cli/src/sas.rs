@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use transship_model::{Class, Code, ContainerUrl, Failure, Secret, SecretName};
+use transship_model::{Class, Code, ContainerUrl, Failure, Secret, SecretName, StorageCredential};
 use transship_secrets::{SecretDirectory, SecretError, Secrets};
 use transship_storage::Containers;
 
@@ -47,6 +47,11 @@ impl Store {
             file: file.map(Path::to_owned),
             variables,
         }
+    }
+
+    /// How the stages get access to the container; `None` for a directory.
+    pub(crate) fn credential(&self) -> Option<StorageCredential> {
+        self.secret.clone().map(StorageCredential::Secret)
     }
 
     fn find(&self) -> Result<Source<'_>, Problem> {
@@ -146,7 +151,8 @@ mod tests {
         let file = directory.path().join("out.sas");
         let store = store("https://a.example/c", Some(&file));
         let containers = containers(&[&store]).unwrap();
-        let open = || containers.open(&store.url, store.secret.as_ref(), Access::WRITE);
+        let credential = store.credential();
+        let open = || containers.open(&store.url, credential.as_ref(), Access::WRITE);
         assert!(open().await.is_err(), "the file is not there yet");
         std::fs::write(&file, "sv=1&sr=c&sp=r&sig=x").unwrap();
         assert_eq!(open().await.map(drop).unwrap_err().code, Code::SasPermission);

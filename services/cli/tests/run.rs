@@ -71,6 +71,7 @@ impl Stack {
             target_secret: Some("target-sas".parse()?),
             overwrite: false,
             import_pipeline: Some("default".parse()?),
+            import_destination: None,
         };
         let pipeline = ImportPipeline {
             registry: "target".parse()?,

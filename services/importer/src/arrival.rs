@@ -73,6 +73,9 @@ mod tests {
             etag: etag.map(str::to_owned),
             slice: 0,
             carried: Counters::default(),
+            destination: None,
+            catalog_digest: None,
+            sealed_upload: None,
         }
     }
 

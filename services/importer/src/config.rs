@@ -7,7 +7,7 @@ use serde::Deserialize;
 use transship_host::{HostSettings, ServiceSettings};
 use transship_model::{
     ArtifactReference, ContainerUrl, ImportOptions, PipelineName, RegistryName, RenameRules, Repository,
-    SecretName,
+    SecretName, StorageCredential,
 };
 use transship_stage::{BrokerConfig, SecretsConfig, WorkerConfig};
 
@@ -71,9 +71,9 @@ pub struct PipelineConfig {
     pub registry: RegistryName,
     /// The container that bundles arrive in.
     pub container: ContainerUrl,
-    /// The secret with the container's SAS token. A local directory needs none.
+    /// How the container is accessed. A local directory needs nothing.
     #[serde(default)]
-    pub secret: Option<SecretName>,
+    pub secret: Option<StorageCredential>,
     /// `overwrite_tags`, `delete_source_blob_on_success`, `continue_on_errors`; each false by default.
     #[serde(default)]
     pub options: ImportOptions,

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use transship_model::{
-    ArtifactReference, ContainerUrl, ImportOptions, RegistryName, RenameRules, Repository, SecretName,
+    ArtifactReference, ContainerUrl, ImportOptions, RegistryName, RenameRules, Repository, StorageCredential,
 };
 
 /// An import pipeline: where bundles come from, where they go, and how.
@@ -12,8 +12,8 @@ pub struct ImportPipeline {
     pub registry: RegistryName,
     /// The container that bundles arrive in. Work that names another one is refused.
     pub container: ContainerUrl,
-    /// The secret with the container's SAS token. A local directory needs none.
-    pub secret: Option<SecretName>,
+    /// How the container is accessed. A local directory needs nothing.
+    pub secret: Option<StorageCredential>,
     /// `OverwriteTags`, `DeleteSourceBlobOnSuccess`, `ContinueOnErrors`.
     pub options: ImportOptions,
     /// The names that repositories get at the target.

@@ -42,6 +42,7 @@ pub(crate) fn bundle_imported(
         pipeline: work.pipeline.clone(),
         container: work.container.clone(),
         blob: work.blob.clone(),
+        catalog_digest: None,
         counters,
         message,
     }
@@ -192,6 +193,9 @@ mod tests {
             etag: None,
             slice: 0,
             carried: Counters::default(),
+            destination: None,
+            catalog_digest: None,
+            sealed_upload: None,
         }
     }
 
@@ -214,8 +218,15 @@ mod tests {
                     results += some.len();
                 }
                 let execution = work().execution;
-                let fact =
-                    Fact { execution, part: Part::ONLY, stage: Stage::Importer, attempt: 1, at_ms: 0, body };
+                let fact = Fact {
+                    execution,
+                    part: Part::ONLY,
+                    stage: Stage::Importer,
+                    attempt: 1,
+                    target: None,
+                    at_ms: 0,
+                    body,
+                };
                 let bytes = encode_fact(&fact).len();
                 assert!(bytes <= FACT_BYTES + 1024, "{bytes}");
             }

@@ -8,7 +8,7 @@ use transship_model::{ContainerUrl, Digest, Execution, Part};
 use crate::{CopyRequested, ExportPart, Fact, ImportRequested};
 
 /// The version that is written. Readers know all versions up to it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The largest message that is decoded, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;

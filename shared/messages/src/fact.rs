@@ -17,6 +17,9 @@ pub struct Fact {
     pub stage: Stage,
     /// Which attempt of the stage, from 1.
     pub attempt: u32,
+    /// The container at the end of the way, where the stage works on one of several. Since version 2.
+    #[serde(default)]
+    pub target: Option<ContainerUrl>,
     /// When, in milliseconds since the Unix epoch by the clock of the stage. For people, never for logic.
     pub at_ms: u64,
     /// What happened.
@@ -80,6 +83,9 @@ pub enum FactBody {
         container: ContainerUrl,
         /// The blob.
         blob: BlobName,
+        /// The SHA-256 of its `index.json`. Since version 2.
+        #[serde(default)]
+        catalog_digest: Option<Digest>,
         /// What was done.
         counters: Counters,
         /// What a person should know: the artifacts that failed under `ContinueOnErrors`, tags left alone.

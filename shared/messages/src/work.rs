@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use transship_model::{
-    ArtifactReference, BlobName, ContainerUrl, Counters, Digest, Execution, ExportOptions, Part,
-    PipelineName, RegistryName, Route, SecretName,
+    ArtifactReference, BlobName, ContainerUrl, Counters, Digest, Execution, ExportOptions, ImportDestination,
+    Part, PipelineName, RegistryName, Route, StorageCredential,
 };
 
 /// `export.part`: write one bundle of these artifacts.
@@ -18,8 +18,8 @@ pub struct ExportPart {
     pub registry: RegistryName,
     /// The source container.
     pub container: ContainerUrl,
-    /// The secret with its SAS token, by its name. A local directory needs none.
-    pub container_secret: Option<SecretName>,
+    /// How it is accessed. A local directory needs nothing.
+    pub container_secret: Option<StorageCredential>,
     /// The blob's name as the run asked for it; a run of several parts numbers it.
     pub blob: BlobName,
     /// The artifacts, at most [`Part::MAX_ARTIFACTS`].
@@ -41,8 +41,8 @@ pub struct CopyRequested {
     pub execution: Execution,
     /// Which of its parts this is.
     pub part: Part,
-    /// The secret with the source container's SAS token, by its name.
-    pub source_secret: Option<SecretName>,
+    /// How the source container is accessed.
+    pub source_secret: Option<StorageCredential>,
     /// The bundle's blob in the source container, and in the target container.
     pub blob: BlobName,
     /// The entity tag of the bundle that was exported.
@@ -68,17 +68,27 @@ pub struct ImportRequested {
     pub execution: Execution,
     /// Which of its parts this is.
     pub part: Part,
-    /// The import pipeline, by its name in the importer's configuration: it says which registry, which
-    /// secret, which options and which names.
+    /// The import pipeline. Where the importer's configuration has it, that says which registry, which secret,
+    /// which options and which names; else `destination` does.
     pub pipeline: PipelineName,
+    /// What the pipeline is, where the importer's configuration does not have it. Since version 2.
+    #[serde(default)]
+    pub destination: Option<ImportDestination>,
     /// The container; it must be the pipeline's own.
     pub container: ContainerUrl,
     /// The bundle.
     pub blob: BlobName,
     /// Its entity tag where it is known; another one is another bundle.
     pub etag: Option<String>,
+    /// The catalog digest that the bundle must have, where the run names one. Since version 2.
+    #[serde(default)]
+    pub catalog_digest: Option<Digest>,
     /// How many slices of this import came before, from 0.
     pub slice: u32,
     /// What the slices before have done.
     pub carried: Counters,
+    /// Where an upload stands that the last slice could not end: its location and offset, sealed with the
+    /// importers' key, so that no one else reads or forges it. Since version 2.
+    #[serde(default)]
+    pub sealed_upload: Option<serde_bytes::ByteBuf>,
 }

@@ -35,6 +35,24 @@ fn route() -> Route {
         target_secret: Some("target-sas".parse().unwrap()),
         overwrite: true,
         import_pipeline: Some("default".parse().unwrap()),
+        import_destination: None,
+    }
+}
+
+/// A route as version 2 may write it.
+fn route_with_destination() -> Route {
+    Route {
+        target_secret: Some("https://v.vault.azure.net/secrets/in-sas".parse().unwrap()),
+        import_destination: Some(destination()),
+        ..route()
+    }
+}
+
+fn destination() -> ImportDestination {
+    ImportDestination {
+        registry: "target".parse().unwrap(),
+        credential: Some("identity:system".parse().unwrap()),
+        options: ImportOptions { overwrite_tags: true, ..ImportOptions::default() },
     }
 }
 
@@ -78,12 +96,32 @@ fn import_requested() -> ImportRequested {
         execution: execution(),
         part: Part::ONLY,
         pipeline: "default".parse().unwrap(),
+        destination: None,
         container: "https://b.blob.core.windows.net/in".parse().unwrap(),
         blob: "nightly".parse().unwrap(),
         etag: Some("\"0x8D\"".into()),
+        catalog_digest: None,
         slice: 0,
         carried: Counters::default(),
+        sealed_upload: None,
     }
+}
+
+/// The work items with everything that version 2 added.
+fn newest() -> (ExportPart, CopyRequested, ImportRequested) {
+    let export = ExportPart {
+        container_secret: Some("https://v.vault.azure.net/secrets/out-sas/0123".parse().unwrap()),
+        routes: Some(vec![route_with_destination()]),
+        ..export_part()
+    };
+    let copy = CopyRequested { route: route_with_destination(), ..copy_requested() };
+    let import = ImportRequested {
+        destination: Some(destination()),
+        catalog_digest: Some(Digest::sha256(b"index")),
+        sealed_upload: Some(vec![0, 1, 2].into()),
+        ..import_requested()
+    };
+    (export, copy, import)
 }
 
 fn facts() -> Vec<(&'static str, Fact)> {
@@ -144,6 +182,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
                 pipeline: "default".parse().unwrap(),
                 container: container.clone(),
                 blob,
+                catalog_digest: None,
                 counters: counters(),
                 message: None,
             },
@@ -168,29 +207,52 @@ fn facts() -> Vec<(&'static str, Fact)> {
         part: Part::ONLY,
         stage: Stage::BlobCopier,
         attempt: 3,
+        target: None,
         at_ms: 1_795_000_000_123,
         body,
     };
     bodies.into_iter().map(|(name, body)| (name, fact(body))).collect()
 }
 
-fn work_item_is_golden<T: WorkItem + PartialEq + std::fmt::Debug>(item: &T) {
-    let name = format!("v1-{}.msgpack", T::KIND);
-    same_as_file(&name, &item.encode());
+fn reads_back<T: WorkItem + PartialEq + std::fmt::Debug>(version: u16, item: &T) {
+    let name = format!("v{version}-{}.msgpack", T::KIND);
+    if version == VERSION {
+        same_as_file(&name, &item.encode());
+    }
     assert_eq!(T::decode(&std::fs::read(golden(&name)).unwrap()).unwrap(), *item);
 }
 
 #[test]
-fn every_work_item_of_version_1_reads_back_from_its_golden_file() {
-    work_item_is_golden(&export_part());
-    work_item_is_golden(&copy_requested());
-    work_item_is_golden(&import_requested());
+fn every_work_item_of_version_1_still_reads_back() {
+    reads_back(1, &export_part());
+    reads_back(1, &copy_requested());
+    reads_back(1, &import_requested());
 }
 
 #[test]
-fn every_fact_of_version_1_reads_back_from_its_golden_file() {
+fn every_work_item_of_version_2_is_written_as_its_golden_file_and_reads_back() {
+    let (export, copy, import) = newest();
+    reads_back(2, &export);
+    reads_back(2, &copy);
+    reads_back(2, &import);
+}
+
+#[test]
+fn every_fact_of_version_1_still_reads_back() {
     for (name, fact) in facts() {
-        let name = format!("v1-{name}.msgpack");
+        let file = std::fs::read(golden(&format!("v1-{name}.msgpack"))).unwrap();
+        assert_eq!(decode_fact(&file).unwrap(), fact);
+    }
+}
+
+#[test]
+fn every_fact_of_version_2_is_written_as_its_golden_file_and_reads_back() {
+    for (name, mut fact) in facts() {
+        fact.target = Some("https://b.blob.core.windows.net/in".parse().unwrap());
+        if let FactBody::BundleImported { catalog_digest, .. } = &mut fact.body {
+            *catalog_digest = Some(Digest::sha256(b"index"));
+        }
+        let name = format!("v2-{name}.msgpack");
         same_as_file(&name, &encode_fact(&fact));
         assert_eq!(decode_fact(&std::fs::read(golden(&name)).unwrap()).unwrap(), fact);
     }
@@ -204,9 +266,9 @@ fn patched(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_newer_version_is_told_from_poison() {
-    // `v` is a one-byte text, and 1 a positive fixint.
-    let newer = patched(&import_requested().encode(), b"\xa1v\x01", b"\xa1v\x02");
-    assert!(matches!(ImportRequested::decode(&newer), Err(DecodeError::Newer { found: 2 })));
+    // `v` is a one-byte text, and 2 a positive fixint.
+    let newer = patched(&import_requested().encode(), b"\xa1v\x02", b"\xa1v\x03");
+    assert!(matches!(ImportRequested::decode(&newer), Err(DecodeError::Newer { found: 3 })));
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// The stages of the pipeline.
+/// The processes of the pipeline: three that move content, and the one that holds what is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
@@ -101,6 +101,8 @@ pub enum Stage {
     BlobCopier,
     /// Storage to registry.
     Importer,
+    /// Resources, runs and their state. It moves nothing, and no fact is its own.
+    ControlPlane,
 }
 
 impl Stage {
@@ -110,6 +112,7 @@ impl Stage {
             Self::Exporter => "exporter",
             Self::BlobCopier => "blob-copier",
             Self::Importer => "importer",
+            Self::ControlPlane => "control-plane",
         }
     }
 }

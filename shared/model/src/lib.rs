@@ -6,6 +6,7 @@
 mod blob_name;
 mod container;
 mod counters;
+mod credential;
 mod descriptor;
 mod digest;
 mod execution;
@@ -22,6 +23,7 @@ mod secret;
 pub use blob_name::{BlobName, BlobNameError};
 pub use container::{ContainerUrl, ContainerUrlError, SafeUrl};
 pub use counters::Counters;
+pub use credential::{CredentialNameError, Identity, StorageCredential, VaultSecret};
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use execution::{Execution, ExecutionId, ExecutionIdError, Part, Stage};
@@ -32,5 +34,5 @@ pub use names::{ConfiguredName, ConfiguredNameError, PipelineName, RegistryName,
 pub use options::{ExportOptions, ImportOptions};
 pub use reference::{ArtifactReference, ReferenceError, Repository, Selector, Tag};
 pub use rename::{RenameError, RenameRule, RenameRules};
-pub use route::{NamePattern, Route};
+pub use route::{ImportDestination, NamePattern, Route};
 pub use secret::Secret;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobName, ContainerUrl, PipelineName, SecretName};
+use crate::{BlobName, ContainerUrl, ImportOptions, PipelineName, RegistryName, StorageCredential};
 
 /// A pattern of blob names in which `*` stands for any run of characters, `/` included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,15 +48,33 @@ pub struct Route {
     pub pattern: NamePattern,
     /// The container that they are copied to.
     pub target: ContainerUrl,
-    /// The secret with the SAS token of the target container. A local directory needs none.
+    /// How the target container is accessed. A local directory needs nothing.
     #[serde(default)]
-    pub target_secret: Option<SecretName>,
+    pub target_secret: Option<StorageCredential>,
     /// Whether a blob of another execution in the target container is replaced.
     #[serde(default)]
     pub overwrite: bool,
     /// The import pipeline that is started when the copy is done.
     #[serde(default)]
     pub import_pipeline: Option<PipelineName>,
+    /// What that pipeline is, where the importer's own configuration need not have it.
+    #[serde(default)]
+    pub import_destination: Option<ImportDestination>,
+}
+
+/// Where an import pipeline puts what it imports, and how: names of the importer's configuration and options,
+/// never a credential, repository or tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportDestination {
+    /// The target registry, by its name in the importer's configuration.
+    pub registry: RegistryName,
+    /// How the container is accessed. A local directory needs nothing.
+    #[serde(default)]
+    pub credential: Option<StorageCredential>,
+    /// The pipeline's options.
+    #[serde(default)]
+    pub options: ImportOptions,
 }
 
 impl Route {

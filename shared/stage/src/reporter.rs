@@ -35,6 +35,7 @@ impl Reporter {
             part: self.part,
             stage: self.stage,
             attempt: self.attempt,
+            target: self.target.clone(),
             at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             body,
         };

@@ -115,6 +115,9 @@ fn work() -> ImportRequested {
         etag: None,
         slice: 0,
         carried: Counters::default(),
+        destination: None,
+        catalog_digest: None,
+        sealed_upload: None,
     }
 }
 

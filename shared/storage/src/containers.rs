@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use transship_model::{Class, Code, ContainerUrl, Digest, Failure, SecretName};
+use transship_model::{Class, Code, ContainerUrl, Digest, Failure, StorageCredential};
 use transship_secrets::Secrets;
 
 use crate::{Container, SasToken, open};
@@ -51,7 +51,7 @@ impl Containers {
         kept.insert((container.url().clone(), None), container);
     }
 
-    /// The container at `url`, with the token that `secret` holds now. The token is checked for expiry and for
+    /// The container at `url`, with the token that `credential` stands for now. The token is checked for expiry and for
     /// what `access` needs; nothing is sent.
     ///
     /// # Errors
@@ -59,11 +59,15 @@ impl Containers {
     pub async fn open(
         &self,
         url: &ContainerUrl,
-        secret: Option<&SecretName>,
+        credential: Option<&StorageCredential>,
         access: Access,
     ) -> Result<Arc<dyn Container>, Failure> {
-        let token = match secret {
-            Some(name) => Some(self.secrets.secret(name).await?),
+        let token = match credential {
+            Some(StorageCredential::Secret(name)) => Some(self.secrets.secret(name).await?),
+            Some(other) => {
+                let message = format!("{other} cannot be used: this process knows secrets by name only");
+                return Err(Failure::permanent(Code::ConfigurationInvalid, message));
+            }
             None => None,
         };
         if let Some(token) = token.as_ref().filter(|_| url.directory().is_none()) {

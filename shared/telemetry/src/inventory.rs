@@ -48,16 +48,17 @@ pub struct Family {
 /// The version of this build, the value of `version`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The work queue that a stage consumes, the value of `queue`.
+/// The queue that a process consumes, the value of `queue`.
 pub fn queue_of(stage: Stage) -> &'static str {
     match stage {
         Stage::Exporter => "exporter.parts",
         Stage::BlobCopier => "blob-copier.copies",
         Stage::Importer => "importer.imports",
+        Stage::ControlPlane => "control-plane.facts",
     }
 }
 
-const STAGES: [Stage; 3] = [Stage::Exporter, Stage::BlobCopier, Stage::Importer];
+const STAGES: [Stage; 4] = [Stage::Exporter, Stage::BlobCopier, Stage::Importer, Stage::ControlPlane];
 
 fn texts<L: LabelValue>() -> Vec<&'static str> {
     L::all().iter().map(|value| value.text()).collect()

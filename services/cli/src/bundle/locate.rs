@@ -54,7 +54,7 @@ pub(crate) async fn locate(text: &str, sas_file: Option<&Path>) -> Result<Locate
 /// Where there are none, or where the token does not do.
 pub(crate) async fn locate_in(store: Store, name: &BlobName, access: Access) -> Result<Located, Problem> {
     let containers = Arc::new(containers(&[&store])?);
-    let container = containers.open(&store.url, store.secret.as_ref(), access).await;
+    let container = containers.open(&store.url, store.credential().as_ref(), access).await;
     let container = container.map_err(|failure| of_store(failure, &store))?;
     let parts = find_parts(&*container, name).await;
     let parts = parts.map_err(|failure| of_store(failure, &store))?;

@@ -41,7 +41,7 @@ pub(crate) async fn export(
     let place = parse_place(&args.to)?;
     let store = Store::new("source-sas", place, args.to_sas_file.as_deref(), "--to-sas-file", &[SOURCE_SAS]);
     let containers = Arc::new(containers(&[&store])?);
-    let container = containers.open(&store.url, store.secret.as_ref(), Access::WRITE).await;
+    let container = containers.open(&store.url, store.credential().as_ref(), Access::WRITE).await;
     let container = container.map_err(|failure| of_store(failure, &store))?;
     let interrupted = interrupt::watch(screen)?;
     let planning = async {
@@ -104,7 +104,7 @@ pub(super) fn work(
             part: part.part,
             registry: SOURCE.parse().expect("a constant that is a name"),
             container: store.url.clone(),
-            container_secret: store.secret.clone(),
+            container_secret: store.credential(),
             // The stage makes the part's own name of it.
             blob: plan.blob.clone(),
             artifacts: part.artifacts.clone(),

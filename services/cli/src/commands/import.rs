@@ -135,7 +135,7 @@ pub(super) fn pipeline(
     ImportPipeline {
         registry: TARGET.parse().expect("a constant that is a name"),
         container: store.url.clone(),
-        secret: store.secret.clone(),
+        secret: store.credential(),
         options: ImportOptions {
             overwrite_tags: options.overwrite_tags,
             continue_on_errors,
@@ -153,11 +153,14 @@ fn work(located: &Located, execution: &Execution) -> Vec<Outgoing> {
             execution: execution.clone(),
             part: part.part,
             pipeline: TARGET.parse().expect("a constant that is a name"),
+            destination: None,
             container: located.store.url.clone(),
             blob: part.blob.clone(),
             etag: Some(part.properties.etag.0.clone()),
+            catalog_digest: None,
             slice: 0,
             carried: Counters::default(),
+            sealed_upload: None,
         };
         work_message(&item, WorkQueue::ImporterImports, BTreeMap::new())
     };

@@ -146,9 +146,9 @@ async fn open_containers(endpoints: &Endpoints) -> Result<([Arc<dyn Container>; 
         ["source-sas", "target-sas"].map(|name| name.parse().expect("constants that are names"));
     let secrets = names.iter().cloned().zip([source.sas.clone(), target.sas.clone()]);
     let containers = Containers::new(Arc::new(FixedSecrets::new(secrets)));
-    let open = async |endpoint: &ContainerEndpoint, name| {
-        let secret = Some(name).filter(|_| endpoint.url.directory().is_none());
-        containers.open(&endpoint.url, secret, Access::READ).await
+    let open = async |endpoint: &ContainerEndpoint, name: &SecretName| {
+        let secret = Some(name.clone().into()).filter(|_| endpoint.url.directory().is_none());
+        containers.open(&endpoint.url, secret.as_ref(), Access::READ).await
     };
     let opened = [open(source, &names[0]).await?, open(target, &names[1]).await?];
     Ok((opened, Store::new("source-sas", source.url.clone(), None, "--endpoints", &[])))

@@ -111,11 +111,12 @@ impl Way {
         let containers = Arc::new(containers(&stores)?);
         let mut open = Vec::new();
         for store in stores {
-            let opened = containers.open(&store.url, store.secret.as_ref(), Access::WRITE).await;
+            let opened = containers.open(&store.url, store.credential().as_ref(), Access::WRITE).await;
             open.push(opened.map_err(|failure| of_store(failure, store))?);
             if args.import.delete_source_blob {
                 // Known before anything moves, rather than at the end.
-                let deletes = containers.open(&store.url, store.secret.as_ref(), Access::READ_DELETE).await;
+                let deletes =
+                    containers.open(&store.url, store.credential().as_ref(), Access::READ_DELETE).await;
                 deletes.map_err(|failure| of_store(failure, store))?;
             }
         }
@@ -165,9 +166,10 @@ impl Way {
             source: self.via.url.clone(),
             pattern: NamePattern::default(),
             target: self.last().url.clone(),
-            target_secret: self.last().secret.clone(),
+            target_secret: self.last().credential(),
             overwrite,
             import_pipeline: Some(TARGET.parse().expect("a constant that is a name")),
+            import_destination: None,
         }
     }
 

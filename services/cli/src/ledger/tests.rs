@@ -13,7 +13,15 @@ fn target(name: &str) -> ContainerUrl {
 }
 
 fn fact(part: u32, stage: Stage, body: FactBody) -> Fact {
-    Fact { execution: execution(), part: Part { number: part, count: 2 }, stage, attempt: 1, at_ms: 0, body }
+    Fact {
+        execution: execution(),
+        part: Part { number: part, count: 2 },
+        stage,
+        attempt: 1,
+        target: None,
+        at_ms: 0,
+        body,
+    }
 }
 
 fn moved(bytes: u64) -> Counters {
@@ -55,6 +63,7 @@ fn imported(part: u32, name: &str) -> Fact {
         pipeline: "default".parse().unwrap(),
         container: target(name),
         blob: "b".parse().unwrap(),
+        catalog_digest: None,
         counters: moved(10),
         message: None,
     };
@@ -193,8 +202,14 @@ fn the_end_of_an_import_that_overtook_its_results_is_not_all_that_was_told() {
         unreachable!("it is one")
     };
     let counters = Counters { artifacts_discovered: 2, ..Counters::default() };
-    let body =
-        FactBody::BundleImported { pipeline, container: container.clone(), blob, counters, message: None };
+    let body = FactBody::BundleImported {
+        pipeline,
+        container: container.clone(),
+        blob,
+        catalog_digest: None,
+        counters,
+        message: None,
+    };
     ledger.apply(fact(1, Stage::Importer, body));
     assert!(ledger.is_over() && !ledger.is_told());
     for (name, expected) in [("a:1", false), ("a:1", false), ("a:2", true)] {

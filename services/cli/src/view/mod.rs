@@ -31,6 +31,7 @@ impl From<&StageRow> for Row {
             Stage::Exporter => "export",
             Stage::BlobCopier => "copy",
             Stage::Importer => "import",
+            Stage::ControlPlane => "control",
         };
         let (ended, count) = row.parts;
         let parts = if count > 1 { format!("part {ended} of {count}  ") } else { String::new() };

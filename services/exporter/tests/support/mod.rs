@@ -70,6 +70,7 @@ impl World {
             target_secret: None,
             overwrite: false,
             import_pipeline: Some("default".parse().unwrap()),
+            import_destination: None,
         }];
         let source: Arc<dyn Source> = Arc::new(registry.clone());
         let sources = BTreeMap::from([("source".parse().unwrap(), source)]);

@@ -115,6 +115,9 @@ impl Scene {
             etag: Some(etag.0),
             slice: 0,
             carried: Counters::default(),
+            destination: None,
+            catalog_digest: None,
+            sealed_upload: None,
         }
     }
 
