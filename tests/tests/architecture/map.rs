@@ -51,9 +51,27 @@ pub(crate) const MAP: &[(&str, &[&str])] = &[
             "stage",
         ],
     ),
+    ("api", &[]),
+    (
+        "control-plane",
+        &[
+            "model",
+            "messages",
+            "bus",
+            "storage",
+            "registry",
+            "bundle",
+            "secrets",
+            "telemetry",
+            "host",
+            "stage",
+            "api",
+        ],
+    ),
     (
         "cli",
         &[
+            "api",
             "model",
             "messages",
             "bus",
@@ -104,16 +122,22 @@ pub(crate) struct Fence {
 /// The fences.
 pub(crate) const FENCES: &[Fence] = &[
     Fence { krate: "lapin", rooms: &["bus"], in_tests: false },
-    Fence { krate: "azure_*", rooms: &["storage"], in_tests: false },
+    Fence { krate: "azure_*", rooms: &["storage", "secrets"], in_tests: false },
     Fence { krate: "oci-client", rooms: &["registry"], in_tests: false },
     Fence { krate: "rmp-serde", rooms: &["messages"], in_tests: false },
     Fence { krate: "prometheus", rooms: &["telemetry"], in_tests: false },
     Fence { krate: "opentelemetry*", rooms: &["telemetry"], in_tests: false },
     Fence { krate: "tracing-opentelemetry", rooms: &["telemetry"], in_tests: false },
-    Fence { krate: "reqwest", rooms: &["registry", "storage", "rig", "tests"], in_tests: true },
+    Fence {
+        krate: "reqwest",
+        rooms: &["registry", "storage", "secrets", "control-plane", "cli", "rig", "tests"],
+        in_tests: true,
+    },
+    Fence { krate: "sqlx", rooms: &["control-plane"], in_tests: false },
+    Fence { krate: "utoipa", rooms: &["api", "control-plane"], in_tests: false },
     Fence {
         krate: "anyhow",
-        rooms: &["exporter", "blob-copier", "importer", "cli", "rig", "tests"],
+        rooms: &["exporter", "blob-copier", "importer", "control-plane", "cli", "rig", "tests"],
         in_tests: true,
     },
 ];
