@@ -2,7 +2,7 @@
 
 use transship_bundle::{Precedence, precedence};
 use transship_messages::ImportRequested;
-use transship_model::Failure;
+use transship_model::{Digest, Failure};
 use transship_storage::{BlobProperties, StorageError};
 
 use crate::ImportError;
@@ -51,10 +51,26 @@ pub(crate) fn decide_arrival<'a>(
     }
 }
 
+/// Decides whether the bundle is the one that the run names, by the SHA-256 of its `index.json`. A run that
+/// names none means whatever is there.
+///
+/// # Errors
+/// [`ImportError::OtherCatalog`], before anything is written.
+pub(crate) fn decide_catalog(work: &ImportRequested, actual: &Digest) -> Result<(), ImportError> {
+    match &work.catalog_digest {
+        Some(expected) if expected != actual => Err(ImportError::OtherCatalog {
+            blob: work.blob.clone(),
+            expected: expected.clone(),
+            actual: actual.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use transship_bundle::bundle_metadata;
-    use transship_model::{Class, Code, Counters, Digest, Execution, Part};
+    use transship_model::{Class, Code, Counters, Execution, Part};
     use transship_storage::ETag;
 
     use super::*;
@@ -109,5 +125,14 @@ mod tests {
             );
         }
         assert_eq!(decide_arrival(None, &work(Some("e1")), true), Ok(Arrival::Deleted));
+    }
+
+    #[test]
+    fn a_bundle_is_the_one_that_the_run_names_or_any_where_it_names_none() {
+        let (this, other) = (Digest::sha256(b"this"), Digest::sha256(b"other"));
+        for (named, expected) in [(None, true), (Some(&this), true), (Some(&other), false)] {
+            let work = ImportRequested { catalog_digest: named.cloned(), ..work(None) };
+            assert_eq!(decide_catalog(&work, &this).is_ok(), expected, "{named:?}");
+        }
     }
 }

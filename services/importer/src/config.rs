@@ -33,7 +33,8 @@ pub struct Config {
     pub import: ImportSettings,
     /// The target registries, by name.
     pub registries: BTreeMap<RegistryName, RegistryConfig>,
-    /// The import pipelines, by name.
+    /// The import pipelines, by name. None is needed where messages describe theirs.
+    #[serde(default)]
     pub pipelines: BTreeMap<PipelineName, PipelineConfig>,
 }
 
@@ -115,6 +116,8 @@ impl ServiceSettings for Config {
             let one = registry.username.is_none() || registry.docker_config.is_none();
             demand(one, key, "set username and password_secret, or docker_config, not both");
         }
+        let some = self.import.pipelines_from_messages || !self.pipelines.is_empty();
+        demand(some, "pipelines".to_owned(), "name one, or set import.pipelines_from_messages");
         for (name, pipeline) in &self.pipelines {
             let known = self.registries.contains_key(&pipeline.registry);
             demand(known, format!("pipelines.{name}.registry"), "is not a name in registries");
@@ -151,5 +154,18 @@ mod tests {
         assert_eq!(pipeline.rename.apply(&"team/a".parse().unwrap()).unwrap().as_str(), "mirror/a");
         let faults: Vec<String> = config.check().into_iter().map(|(key, _)| key).collect();
         assert_eq!(faults, ["registries.target", "pipelines.other.registry"]);
+    }
+
+    #[test]
+    fn an_importer_without_pipelines_must_take_them_from_messages() {
+        for (may, faults) in [(true, vec![]), (false, vec!["pipelines".to_owned()])] {
+            let json = serde_json::json!({
+                "broker": { "url": "amqp://u:p@127.0.0.1/v" },
+                "registries": { "target": { "url": "https://r.example" } },
+                "import": { "pipelines_from_messages": may },
+            });
+            let config: Config = serde_json::from_value(json).unwrap();
+            assert_eq!(config.check().into_iter().map(|(key, _)| key).collect::<Vec<_>>(), faults);
+        }
     }
 }

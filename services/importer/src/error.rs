@@ -11,6 +11,9 @@ pub enum ImportError {
     /// The work names a pipeline that is not configured.
     #[error("the importer has no pipeline {0}")]
     UnknownPipeline(PipelineName),
+    /// The work describes its pipeline itself, and the settings forbid that.
+    #[error("the importer has no pipeline {0}, and its settings take none from messages")]
+    PipelineOfMessage(PipelineName),
     /// The pipeline names a registry that is not configured.
     #[error("pipeline {pipeline} imports into registry {registry}, which the importer does not have")]
     UnknownRegistry {
@@ -36,6 +39,16 @@ pub enum ImportError {
         container: ContainerUrl,
         /// The blob.
         blob: BlobName,
+    },
+    /// The bundle holds other artifacts than the run names.
+    #[error("blob {blob} has catalog digest {actual}, and the run names {expected}")]
+    OtherCatalog {
+        /// The bundle.
+        blob: BlobName,
+        /// What the run names.
+        expected: Digest,
+        /// The SHA-256 of the bundle's `index.json`.
+        actual: Digest,
     },
     /// The blob is not a bundle and not an OCI archive.
     #[error("blob {blob} in {container} cannot be imported: {reason}")]
@@ -185,6 +198,7 @@ impl ImportError {
         use ImportError as E;
         match self {
             E::UnknownPipeline(_)
+            | E::PipelineOfMessage(_)
             | E::UnknownRegistry { .. }
             | E::OtherContainer { .. }
             | E::NameForSeveral { .. }
@@ -197,7 +211,7 @@ impl ImportError {
             }
             E::TooManyManifests(_) | E::TooDeep { .. } => (Class::Permanent, Code::LimitExceeded),
             E::TagExists { .. } => (Class::Permanent, Code::TagExists),
-            E::DigestMismatch { .. } => (Class::Permanent, Code::DigestMismatch),
+            E::DigestMismatch { .. } | E::OtherCatalog { .. } => (Class::Permanent, Code::DigestMismatch),
             E::ManifestInvalid { .. } => (Class::Permanent, Code::ManifestInvalid),
             // The part that holds it may be on its way, so that is worth waiting for.
             E::Missing { why: WhyMissing::InPart(_), .. } => (Class::TRANSIENT, Code::ContentNotFound),
@@ -209,12 +223,19 @@ impl ImportError {
         use ImportError as E;
         let hint = match self {
             E::UnknownPipeline(name) => return Some(add("pipelines", name.as_str())),
+            E::PipelineOfMessage(name) => {
+                let add = add("pipelines", name.as_str());
+                return Some(format!("{add}; or set pipelines_from_messages in its [import] section"));
+            }
             E::UnknownRegistry { registry, .. } => return Some(add("registries", registry.as_str())),
             E::OtherContainer { .. } => {
                 "a pipeline imports from its own container only: send the work to the pipeline of that container, \
                  or correct the route"
             }
             E::BlobChanged { .. } => "start the import again to import what is there now",
+            E::OtherCatalog { .. } => {
+                "nothing was imported: bring the bundle that the run means, or correct the run's catalog digest"
+            }
             E::NotABundle { .. } => {
                 "an import takes bundles of transship, and OCI archives as skopeo and others write them"
             }

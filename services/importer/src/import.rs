@@ -118,6 +118,8 @@ impl Import<'_> {
         metrics.blobs(BlobResult::Skipped, counters.blobs_skipped);
         tracing::info!(blob = %self.work.blob, slices = self.work.slice + 1, carried = carried.bytes_moved, moved = counters.bytes_moved, skipped = counters.bytes_skipped, "imported");
         let message = message(&self.plan, ledger);
-        Outcome::Done { facts: facts(self.work, &self.plan, ledger, counters, message), next: Vec::new() }
+        let catalog = &self.contents.catalog().catalog_digest;
+        let facts = facts(self.work, catalog, &self.plan, ledger, counters, message);
+        Outcome::Done { facts, next: Vec::new() }
     }
 }

@@ -1,5 +1,6 @@
 //! The verb: one bundle becomes artifacts in the target registry.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,10 +13,11 @@ use transship_registry::Target;
 use transship_stage::{Context, Outcome, Verb};
 use transship_storage::{Access, Container, Containers};
 
-use crate::arrival::{Arrival, decide_arrival};
+use crate::arrival::{Arrival, decide_arrival, decide_catalog};
 use crate::bundle::ArrivedBundle;
 use crate::load::load;
 use crate::memory::Memory;
+use crate::pipeline::decide_pipeline;
 use crate::report::bundle_imported;
 use crate::run::Import;
 use crate::{ImportError, ImportPipeline, ImportSettings, plan_import};
@@ -47,20 +49,19 @@ impl Importer {
         Self { targets, containers, pipelines, settings: settings.bounded() }
     }
 
-    /// The pipeline that the work names. Repositories, tags and credentials follow from it alone.
-    fn pipeline(&self, work: &ImportRequested) -> Result<(&ImportPipeline, &KnownTarget), ImportError> {
-        let name = &work.pipeline;
-        let pipeline = self.pipelines.get(name).ok_or_else(|| ImportError::UnknownPipeline(name.clone()))?;
-        if pipeline.container != work.container {
-            return Err(ImportError::OtherContainer {
-                pipeline: name.clone(),
-                expected: pipeline.container.clone(),
-                found: work.container.clone(),
-            });
-        }
-        let unknown =
-            || ImportError::UnknownRegistry { pipeline: name.clone(), registry: pipeline.registry.clone() };
-        Ok((pipeline, self.targets.get(&pipeline.registry).ok_or_else(unknown)?))
+    /// The pipeline that the work names, and its registry. Repositories, tags and credentials follow from it
+    /// and from the bundle alone.
+    fn pipeline(
+        &self,
+        work: &ImportRequested,
+    ) -> Result<(Cow<'_, ImportPipeline>, &KnownTarget), ImportError> {
+        let pipeline = decide_pipeline(&self.pipelines, work, self.settings.pipelines_from_messages)?;
+        let target = self.targets.get(&pipeline.registry);
+        let target = target.ok_or_else(|| ImportError::UnknownRegistry {
+            pipeline: work.pipeline.clone(),
+            registry: pipeline.registry.clone(),
+        })?;
+        Ok((pipeline, target))
     }
 
     async fn import(
@@ -69,6 +70,7 @@ impl Importer {
         context: &Context,
     ) -> Result<Outcome<ImportRequested>, Failure> {
         let (pipeline, KnownTarget { target, memory }) = self.pipeline(work)?;
+        let pipeline = &*pipeline;
         let deletes = pipeline.options.delete_source_blob_on_success;
         let access = if deletes { Access::READ_DELETE } else { Access::READ };
         let container = self.containers.open(&pipeline.container, pipeline.secret.as_ref(), access).await?;
@@ -82,6 +84,7 @@ impl Importer {
         let bundle = ArrivedBundle::new(container, work.blob.clone(), etag, length, context.budget.clone());
         let bundle = Arc::new(bundle);
         let opened = bundle.open().await?;
+        decide_catalog(work, &opened.catalog.catalog_digest)?;
         let contents = load(&bundle, opened.catalog, &self.settings).await?;
         let plan = plan_import(&contents, pipeline)?;
         fail::fail_point!("importer.planned");
@@ -101,7 +104,7 @@ fn deleted(work: &ImportRequested) -> Outcome<ImportRequested> {
          the same work has imported it; nothing was imported now. Where something else deleted it, export it again",
         work.blob
     );
-    Outcome::Done { facts: vec![bundle_imported(work, work.carried, Some(message))], next: Vec::new() }
+    Outcome::Done { facts: vec![bundle_imported(work, None, work.carried, Some(message))], next: Vec::new() }
 }
 
 #[async_trait]

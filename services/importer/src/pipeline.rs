@@ -1,9 +1,16 @@
-//! What an import is configured with.
+//! What an import is configured with, and which pipeline a piece of work means.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use transship_messages::ImportRequested;
 use transship_model::{
-    ArtifactReference, ContainerUrl, ImportOptions, RegistryName, RenameRules, Repository, StorageCredential,
+    ArtifactReference, ContainerUrl, ImportDestination, ImportOptions, PipelineName, RegistryName,
+    RenameRules, Repository, StorageCredential,
 };
+
+use crate::ImportError;
 
 /// An import pipeline: where bundles come from, where they go, and how.
 #[derive(Debug, Clone)]
@@ -25,6 +32,49 @@ pub struct ImportPipeline {
     pub name_as: Option<ArtifactReference>,
 }
 
+impl ImportPipeline {
+    /// The pipeline that a message describes: it imports under the bundle's own names, and mounts from the
+    /// bundle's own repositories only.
+    fn of_message(destination: &ImportDestination, container: &ContainerUrl) -> Self {
+        let ImportDestination { registry, credential, options } = destination.clone();
+        Self {
+            registry,
+            container: container.clone(),
+            secret: credential,
+            options,
+            rename: RenameRules::default(),
+            mount_from: Vec::new(),
+            name_as: None,
+        }
+    }
+}
+
+/// Decides by which pipeline work is done: the configured one of that name, which wins wholly; else the one
+/// that the message describes, where the settings take pipelines `from_messages`.
+///
+/// # Errors
+/// Where there is none, or the configured one imports from another container.
+pub(crate) fn decide_pipeline<'a>(
+    configured: &'a BTreeMap<PipelineName, ImportPipeline>,
+    work: &ImportRequested,
+    from_messages: bool,
+) -> Result<Cow<'a, ImportPipeline>, ImportError> {
+    let name = &work.pipeline;
+    match (configured.get(name), &work.destination) {
+        (Some(pipeline), _) if pipeline.container == work.container => Ok(Cow::Borrowed(pipeline)),
+        (Some(pipeline), _) => Err(ImportError::OtherContainer {
+            pipeline: name.clone(),
+            expected: pipeline.container.clone(),
+            found: work.container.clone(),
+        }),
+        (None, Some(destination)) if from_messages => {
+            Ok(Cow::Owned(ImportPipeline::of_message(destination, &work.container)))
+        }
+        (None, Some(_)) => Err(ImportError::PipelineOfMessage(name.clone())),
+        (None, None) => Err(ImportError::UnknownPipeline(name.clone())),
+    }
+}
+
 /// Bounds of one import. Bytes in memory are bounded by the process's budget beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -41,6 +91,10 @@ pub struct ImportSettings {
     pub range_bytes: u64,
     /// The most manifests that a bundle may hold. Default 200,000.
     pub most_manifests: usize,
+    /// Whether a message may describe the pipeline that this process does not have: the registry and the secret
+    /// by their names here, the container by its address. Default true. Set it to false where those who may
+    /// write to the queue are not trusted to choose among all registries and secrets of this process.
+    pub pipelines_from_messages: bool,
 }
 
 impl Default for ImportSettings {
@@ -52,6 +106,7 @@ impl Default for ImportSettings {
             ranges_ahead: 3,
             range_bytes: 8 << 20,
             most_manifests: 200_000,
+            pipelines_from_messages: true,
         }
     }
 }
@@ -65,7 +120,87 @@ impl ImportSettings {
             parallel_manifests: self.parallel_manifests.max(1),
             ranges_ahead: self.ranges_ahead.max(2),
             range_bytes: self.range_bytes.max(1 << 20),
-            most_manifests: self.most_manifests,
+            ..self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transship_model::{Counters, Execution, Part};
+
+    use super::*;
+
+    fn work(pipeline: &str, container: &str, destination: Option<ImportDestination>) -> ImportRequested {
+        ImportRequested {
+            execution: Execution { id: "run".parse().unwrap(), generation: 1 },
+            part: Part::ONLY,
+            pipeline: pipeline.parse().unwrap(),
+            destination,
+            container: container.parse().unwrap(),
+            blob: "b".parse().unwrap(),
+            etag: None,
+            catalog_digest: None,
+            slice: 0,
+            carried: Counters::default(),
+            sealed_upload: None,
+        }
+    }
+
+    fn destination() -> ImportDestination {
+        let options = ImportOptions { overwrite_tags: true, ..ImportOptions::default() };
+        let credential = Some("identity:system".parse().unwrap());
+        ImportDestination { registry: "other".parse().unwrap(), credential, options }
+    }
+
+    fn configured() -> BTreeMap<PipelineName, ImportPipeline> {
+        let own = ImportDestination {
+            registry: "target".parse().unwrap(),
+            credential: None,
+            options: ImportOptions::default(),
+        };
+        let mut pipeline = ImportPipeline::of_message(&own, &"file:///c".parse().unwrap());
+        pipeline.mount_from = vec!["base".parse().unwrap()];
+        BTreeMap::from([("mine".parse().unwrap(), pipeline)])
+    }
+
+    #[test]
+    fn a_configured_pipeline_wins_wholly_and_a_message_fills_in_only_where_there_is_none_and_it_may() {
+        let configured = configured();
+        let decide = |pipeline, container, destination, may| {
+            decide_pipeline(&configured, &work(pipeline, container, destination), may)
+                .map(|pipeline| pipeline.registry.to_string())
+                .map_err(|error| match error {
+                    ImportError::OtherContainer { .. } => "other container",
+                    ImportError::PipelineOfMessage(_) => "forbidden",
+                    ImportError::UnknownPipeline(_) => "unknown",
+                    _ => "something else",
+                })
+        };
+        for (pipeline, container, says, may, expected) in [
+            ("mine", "file:///c", false, true, Ok("target")),
+            ("mine", "file:///c", true, true, Ok("target")),
+            ("mine", "file:///c", true, false, Ok("target")),
+            ("mine", "file:///d", true, true, Err("other container")),
+            ("new", "file:///d", true, true, Ok("other")),
+            ("new", "file:///d", true, false, Err("forbidden")),
+            ("new", "file:///d", false, true, Err("unknown")),
+            ("new", "file:///d", false, false, Err("unknown")),
+        ] {
+            let decided = decide(pipeline, container, says.then(destination), may);
+            assert_eq!(decided, expected.map(str::to_owned), "{pipeline} {container} {says} {may}");
+        }
+    }
+
+    #[test]
+    fn a_pipeline_of_a_message_has_its_options_and_no_rules_of_its_own() {
+        let none = BTreeMap::new();
+        let work = work("new", "file:///d", Some(destination()));
+        let pipeline = decide_pipeline(&none, &work, true).unwrap().into_owned();
+        assert_eq!(pipeline.container, work.container);
+        assert_eq!(pipeline.secret, destination().credential);
+        assert_eq!(pipeline.options, destination().options);
+        assert_eq!(pipeline.rename.apply(&"team/a".parse().unwrap()).unwrap().as_str(), "team/a");
+        assert!(pipeline.mount_from.is_empty() && pipeline.name_as.is_none());
     }
 }

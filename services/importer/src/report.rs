@@ -1,7 +1,7 @@
 //! What an import says of itself: its results as facts, its failures as one failure, and a message for a person.
 
 use transship_messages::{ArtifactOutcome, ArtifactResult, FactBody, ImportRequested};
-use transship_model::{Counters, Failure};
+use transship_model::{Counters, Digest, Failure};
 
 use crate::ledger::{Ledger, Standing};
 use crate::{ImportPlan, PlannedArtifact};
@@ -19,6 +19,7 @@ const MESSAGE: usize = 8 << 10;
 /// The facts of an import that is done.
 pub(crate) fn facts(
     work: &ImportRequested,
+    catalog_digest: &Digest,
     plan: &ImportPlan,
     ledger: &Ledger,
     counters: Counters,
@@ -28,13 +29,14 @@ pub(crate) fn facts(
         plan.artifacts.iter().zip(&ledger.standings).map(|(artifact, standing)| result(artifact, standing));
     let imported = |results| FactBody::ArtifactImported { container: work.container.clone(), results };
     let mut facts: Vec<FactBody> = chunks(results).into_iter().map(imported).collect();
-    facts.push(bundle_imported(work, counters, message));
+    facts.push(bundle_imported(work, Some(catalog_digest.clone()), counters, message));
     facts
 }
 
-/// The fact that ends an import.
+/// The fact that ends an import. It says which bundle that was, where the bundle was seen.
 pub(crate) fn bundle_imported(
     work: &ImportRequested,
+    catalog_digest: Option<Digest>,
     counters: Counters,
     message: Option<String>,
 ) -> FactBody {
@@ -42,7 +44,7 @@ pub(crate) fn bundle_imported(
         pipeline: work.pipeline.clone(),
         container: work.container.clone(),
         blob: work.blob.clone(),
-        catalog_digest: None,
+        catalog_digest,
         counters,
         message,
     }
@@ -159,7 +161,7 @@ fn cut(text: &str, characters: usize) -> String {
 #[cfg(test)]
 mod tests {
     use transship_messages::{Fact, encode_fact};
-    use transship_model::{Code, Digest, Execution, Part, Stage};
+    use transship_model::{Code, Execution, Part, Stage};
 
     use super::*;
 
@@ -211,7 +213,8 @@ mod tests {
         for standing in [|_| Standing::Wanted, |_| Standing::Present, failure_of as fn(usize) -> Standing] {
             let plan = plan(1_000);
             let ledger = ledger((0..1_000).map(standing).collect());
-            let facts = facts(&work(), &plan, &ledger, Counters::default(), message(&plan, &ledger));
+            let (catalog, told) = (Digest::sha256(b"index"), message(&plan, &ledger));
+            let facts = facts(&work(), &catalog, &plan, &ledger, Counters::default(), told);
             let mut results = 0;
             for body in facts {
                 if let FactBody::ArtifactImported { results: some, .. } = &body {

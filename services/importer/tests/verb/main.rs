@@ -3,6 +3,7 @@
 mod archives;
 mod arrivals;
 mod blobs;
+mod destinations;
 mod failures;
 mod order;
 mod referrers;
