@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use transship_bundle::{Discovered, Discovery, StoredBlob, TABLE_VERSION, Table, TableArtifact};
-use transship_messages::{ArtifactOutcome, ArtifactResult};
 use transship_model::{ArtifactReference, Digest, Failure, Repository};
 use transship_registry::{Found, FoundManifest, Walked, closure};
 
@@ -116,18 +115,4 @@ fn content(units: &[Unit], needed: &BTreeSet<Digest>) -> Vec<StoredBlob> {
         start += unit.length;
     }
     content
-}
-
-/// What the facts say of an artifact that is not in the bundle.
-pub(crate) fn failed_result((reference, failure): &(ArtifactReference, Failure)) -> ArtifactResult {
-    ArtifactResult {
-        reference: reference.clone(),
-        imported_as: None,
-        digest: None,
-        outcome: ArtifactOutcome::Failed {
-            code: failure.code,
-            message: failure.message.clone(),
-            hint: failure.hint.clone(),
-        },
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 use transship_bundle::{
-    Bill, ContentPlan, Opened, PlannedBlob, Precedence, bundle_metadata, encode_head, end_block,
+    Bill, ContentPlan, LeftOut, Opened, PlannedBlob, Precedence, bundle_metadata, encode_head, end_block,
     end_block_id, head_blocks, open, plan_content, precedence,
 };
 use transship_bus::WorkQueue;
@@ -19,8 +19,9 @@ use transship_storage::{
 };
 use transship_telemetry::{BlobResult, Direction, Outcome as ArtifactOutcome};
 
-use crate::assemble::{Assembled, assemble, failed_result};
+use crate::assemble::{Assembled, assemble};
 use crate::content::{Lookup, SliceOver, Unit, stage_content};
+use crate::left_out::{results, told_again};
 use crate::manifests::StagedManifests;
 use crate::staged::{Id, Staging};
 use crate::walking::walk;
@@ -212,6 +213,7 @@ impl PartExport<'_> {
             other => Failure::permanent(Code::BundleInvalid, other.to_string()),
         })?;
         let Opened { catalog, .. } = opened;
+        let left_out = told_again(&self.work.artifacts, &catalog.artifacts, catalog.bill.as_ref());
         let artifacts = catalog.artifacts.len() as u64;
         let length = properties.length;
         Ok(Committed {
@@ -219,7 +221,7 @@ impl PartExport<'_> {
             length,
             catalog_digest: catalog.catalog_digest,
             artifacts,
-            failed: Vec::new(),
+            failed: results(left_out),
             counters: Counters {
                 artifacts_discovered: self.work.artifacts.len() as u64,
                 artifacts_moved: artifacts,
@@ -317,13 +319,13 @@ impl PartExport<'_> {
             })?;
             return Err(failure.while_doing(reference));
         }
-        let bill = Bill {
-            version: 1,
-            execution: work.execution.id.clone(),
-            generation: work.execution.generation,
-            part: work.part,
-            traceparent: self.context.traceparent.clone(),
-        };
+        let left_out: Vec<LeftOut> =
+            failed.into_iter().map(|(reference, failure)| LeftOut::new(reference, &failure)).collect();
+        for LeftOut { reference, code, message, .. } in &left_out {
+            tracing::warn!(blob = %self.blob, %reference, %code, message, "the artifact is left out");
+        }
+        let bill =
+            Bill::new(&work.execution, work.part, self.context.traceparent.clone()).leaving_out(&left_out);
         let (head, catalog_digest) = encode_head(&mut table, &bill, manifests.length);
         let ids = self.stage_frame(&head, manifests, units, staging).await?;
         fail::fail_point!("exporter.head_staged");
@@ -344,10 +346,10 @@ impl PartExport<'_> {
         };
         let content: u64 = units.iter().map(|unit| unit.length).sum();
         let length = head.len() as u64 + manifests.length + content + end_block().len() as u64;
-        let counters = self.counters(manifests, units, table.artifacts.len(), failed.len());
+        let counters = self.counters(manifests, units, table.artifacts.len(), left_out.len());
         self.measure(&counters);
         let artifacts = table.artifacts.len() as u64;
-        let failed = failed.iter().take(64).map(failed_result).collect();
+        let failed = results(left_out);
         Ok(Attempt::Committed(Committed { etag, length, catalog_digest, artifacts, failed, counters }))
     }
 

@@ -5,15 +5,14 @@
 
 mod assemble;
 mod config;
-
 mod content;
 mod export;
 mod fetch;
 mod group;
 mod large;
+mod left_out;
 mod manifests;
 mod service;
-
 mod staged;
 mod walking;
 

@@ -105,6 +105,37 @@ async fn a_missing_artifact_fails_the_part_by_name_or_is_left_out() {
 }
 
 #[tokio::test]
+async fn a_part_that_is_delivered_after_its_commit_repeats_why_artifacts_were_left_out() {
+    let world = World::new();
+    world.image("a", Some("1"), &[100]);
+    world.image("a", Some("bad"), &[300]);
+    let damaged = Digest::sha256(&content("layer 300", 300));
+    world.registry.put_blob_as(&repository("a"), damaged, content("wrong", 300));
+    let mut work = world.work(&["a:1", "a:nope", "a:bad"]);
+    work.options.continue_on_errors = true;
+    let first = world.export(&work).await.unwrap();
+    let second = world.export(&work).await.unwrap();
+    assert_eq!(left_out(&first), left_out(&second));
+    let codes: Vec<_> = left_out(&first).into_iter().map(|(name, code, _)| (name, code)).collect();
+    assert_eq!(
+        codes,
+        [("a:nope".to_owned(), Code::ArtifactNotFound), ("a:bad".to_owned(), Code::DigestMismatch)]
+    );
+    // An artifact that never was there leaves no trace but in the bill.
+    let (alone, beside) = (World::new(), World::new());
+    for world in [&alone, &beside] {
+        world.image("a", Some("1"), &[100]);
+    }
+    let mut missing = beside.work(&["a:1", "a:nope"]);
+    missing.options.continue_on_errors = true;
+    let catalog_digest = |outcome| exported(&outcome).1;
+    assert_eq!(
+        catalog_digest(alone.export(&alone.work(&["a:1"])).await.unwrap()),
+        catalog_digest(beside.export(&missing).await.unwrap())
+    );
+}
+
+#[tokio::test]
 async fn bytes_with_another_digest_never_become_part_of_a_bundle() {
     for size in [100, 20 * MIB] {
         let world = World::new();

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use transship_model::{ArtifactReference, Digest, MediaType, Selector};
 
 use crate::archive::ArchiveScan;
-use crate::head::{Bill, Head, NAME_ANNOTATION};
+use crate::bill::Bill;
+use crate::head::{Head, NAME_ANNOTATION};
 use crate::table::{Absence, Discovered};
 
 /// Where a blob or manifest is.

@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use transship_model::{Digest, ExecutionId, MediaType, Part};
+use transship_model::{Digest, MediaType};
 
+use crate::bill::{BILL_BYTES, Bill};
 use crate::segment::blob_path;
 use crate::table::{TABLE_VERSION, Table, TableArtifact};
 use crate::tar::{RECORD, file_header, padding, read_header};
-
-/// The bill always has this many bytes, padded with spaces, so that the bytes below it do not depend on it.
-pub const BILL_BYTES: usize = 16 * 1024;
 
 /// The largest head that is read: the table of a part with millions of blobs.
 const MAX_HEAD_BYTES: u64 = 512 << 20;
@@ -24,23 +22,6 @@ const BILL_PATH: &str = "transship-bill.json";
 const TABLE_ANNOTATION: &str = "io.github.transship.table";
 /// The annotation that the OCI image specification defines for the name of an entry.
 pub(crate) const NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
-
-/// Who made the bundle, and for what: the part of the head that differs between equal bundles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Bill {
-    /// The version of the bill.
-    pub version: u32,
-    /// The execution.
-    pub execution: ExecutionId,
-    /// Its generation.
-    pub generation: u64,
-    /// Which part of the execution this bundle is.
-    pub part: Part,
-    /// The W3C trace context of the export, so that the far side can name the trace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
-}
 
 /// A head that was read and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +142,7 @@ fn entry(name: &str, bytes: &[u8]) -> Vec<u8> {
 /// Encodes the head of a bundle whose manifests take `manifests_length` bytes of the blob. The two offsets of
 /// `table` are set here. Returns the head and the catalog digest.
 pub fn encode_head(table: &mut Table, bill: &Bill, manifests_length: u64) -> (Vec<u8>, Digest) {
-    let mut bill_bytes = json(bill);
+    let mut bill_bytes = bill.encoded();
     bill_bytes.resize(BILL_BYTES, b' ');
     let build = |table: &Table| {
         let table_bytes = json(table);
@@ -305,7 +286,9 @@ fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bill::LeftOut;
     use crate::table::{Absence, Discovered, Discovery, StoredBlob, StoredManifest};
+    use transship_model::{Code, Execution, Failure, Part};
 
     fn table() -> Table {
         let digest = Digest::sha256(b"manifest");
@@ -353,13 +336,8 @@ mod tests {
     }
 
     fn bill(generation: u64) -> Bill {
-        Bill {
-            version: 1,
-            execution: "run-1".parse().unwrap(),
-            generation,
-            part: Part::ONLY,
-            traceparent: None,
-        }
+        let execution = Execution { id: "run-1".parse().unwrap(), generation };
+        Bill::new(&execution, Part::ONLY, None)
     }
 
     fn parsed(bytes: &[u8]) -> Head {
@@ -383,7 +361,9 @@ mod tests {
     #[test]
     fn equal_artifacts_have_an_equal_catalog_digest_whoever_exports_them() {
         let (first, digest) = encode_head(&mut table(), &bill(1), 0);
-        let (second, same) = encode_head(&mut table(), &bill(u64::MAX), 0);
+        let gone = Failure::permanent(Code::ArtifactNotFound, "no such tag");
+        let left_out = vec![LeftOut::new("a/b:gone".parse().unwrap(), &gone); 250];
+        let (second, same) = encode_head(&mut table(), &bill(u64::MAX).leaving_out(&left_out), 0);
         assert_eq!(digest, same);
         assert_eq!(first.len(), second.len());
         let until_bill = first.len() - BILL_BYTES - 512;

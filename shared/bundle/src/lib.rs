@@ -5,6 +5,7 @@
 //! **Never knows** where the bytes live: it turns bytes into bytes, and says which bytes it needs.
 
 mod archive;
+mod bill;
 mod blocks;
 mod catalog;
 mod chain;
@@ -18,10 +19,11 @@ mod table;
 mod tar;
 
 pub use archive::{ArchiveScan, ScanError, Step};
+pub use bill::{BILL_BYTES, Bill, LeftOut};
 pub use blocks::{BLOCK_ID_BYTES, BlockIdentity, block_size, end_block, end_block_id, group_id, head_blocks};
 pub use catalog::{Catalog, CatalogArtifact, CatalogError, Location};
 pub use chain::{ChainValue, ChainedHash};
-pub use head::{BILL_BYTES, Bill, Head, HeadError, HeadParse, encode_head};
+pub use head::{Head, HeadError, HeadParse, encode_head};
 pub use identity::{Precedence, bundle_metadata, execution_of, precedence};
 pub use layout::{ContentPlan, GROUP_LIMIT, PlannedBlob, SMALL_LIMIT, plan_content};
 pub use open::{OpenError, Opened, open};

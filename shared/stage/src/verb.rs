@@ -27,6 +27,7 @@ pub trait Verb: Send + Sync + 'static {
 
 /// Work for the next stage.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a piece of work is followed by a handful of these, once")]
 pub enum FollowUp {
     /// For the blob-copier.
     Copy(CopyRequested),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use transship_bundle::{Catalog, Location, Opened, open};
 use transship_exporter::{ExportSettings, Exporter};
-use transship_messages::{ExportPart, FactBody};
+use transship_messages::{ArtifactOutcome, ArtifactResult, ExportPart, FactBody};
 use transship_model::*;
 use transship_registry::{MemoryRegistry, Source};
 use transship_secrets::FixedSecrets;
@@ -161,4 +161,17 @@ pub(crate) fn exported(outcome: &Outcome<ExportPart>) -> (Counters, Digest) {
     let Outcome::Done { facts, .. } = outcome else { panic!("{outcome:?}") };
     let [FactBody::BundleExported { counters, catalog_digest, .. }] = &facts[..] else { panic!("{facts:?}") };
     (*counters, catalog_digest.clone())
+}
+
+/// The artifacts that the fact says were left out, with code and message.
+pub(crate) fn left_out(outcome: &Outcome<ExportPart>) -> Vec<(String, Code, String)> {
+    let Outcome::Done { facts, .. } = outcome else { panic!("{outcome:?}") };
+    let [FactBody::BundleExported { failed, .. }] = &facts[..] else { panic!("{facts:?}") };
+    let of = |result: &ArtifactResult| match &result.outcome {
+        ArtifactOutcome::Failed { code, message, .. } => {
+            (result.reference.to_string(), *code, message.clone())
+        }
+        other => panic!("{other:?}"),
+    };
+    failed.iter().map(of).collect()
 }

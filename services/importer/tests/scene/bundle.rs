@@ -7,7 +7,7 @@ use transship_bundle::{
     Absence, Bill, Discovered, Discovery, Segment, StoredBlob, StoredManifest, TABLE_VERSION, Table,
     TableArtifact, encode_head, end_block,
 };
-use transship_model::{ArtifactReference, Digest, MediaType, Part, Tag};
+use transship_model::{ArtifactReference, Digest, Execution, MediaType, Part, Tag};
 
 /// A manifest or blob, as other manifests name it.
 #[derive(Debug, Clone)]
@@ -182,13 +182,8 @@ impl BundleBuilder {
             manifests: stored_manifests,
             content: stored,
         };
-        let bill = Bill {
-            version: 1,
-            execution: "run".parse().unwrap(),
-            generation: 1,
-            part: Part::ONLY,
-            traceparent: None,
-        };
+        let execution = Execution { id: "run".parse().unwrap(), generation: 1 };
+        let bill = Bill::new(&execution, Part::ONLY, None);
         let (head, _) = encode_head(&mut table, &bill, manifests.len() as u64);
         [head, manifests, content, end_block()].concat()
     }
