@@ -97,7 +97,8 @@ mod tests {
 
     fn blob(id: &str, generation: u64, etag: &str, length: u64) -> BlobProperties {
         let metadata = bundle_metadata(&execution(id, generation), Part::ONLY, &Digest::sha256(b""));
-        BlobProperties { length, etag: ETag(etag.into()), metadata, content_md5: None }
+        let etag = ETag(etag.into());
+        BlobProperties { length, etag, metadata, content_md5: None, modified: None, copying: false }
     }
 
     #[test]

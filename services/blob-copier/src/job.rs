@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use transship_bundle::{bundle_metadata, execution_of};
+use transship_bundle::{announce, bundle_metadata, execution_of};
 use transship_messages::{CopyMode, CopyRequested, FactBody, ImportRequested};
 use transship_model::{Counters, Secret};
 use transship_stage::{Context, FollowUp, Outcome as Ended};
@@ -171,8 +171,9 @@ impl Job<'_> {
         Ok(ended)
     }
 
-    /// All of the source's metadata. Where it names no execution, as on a bundle that came by hand, ours is
-    /// named beside it, so that a repetition knows its own copy.
+    /// All of the source's metadata, and the import pipeline that the copy will be announced to. Where it names no
+    /// execution, as on a bundle that came by hand, ours is named beside it, so that a repetition knows its own
+    /// copy.
     fn metadata(&self, source: BlobProperties) -> Metadata {
         let mut metadata = source.metadata;
         if execution_of(&metadata).is_none() {
@@ -181,6 +182,7 @@ impl Job<'_> {
                 metadata.entry(key).or_insert(value);
             }
         }
+        announce(&mut metadata, self.work.route.import_pipeline.as_ref());
         metadata
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use fixture::*;
 use transship_blob_copier::CopySettings;
+use transship_bundle::{announce, announced_to};
 use transship_messages::CopyMode;
 use transship_model::{Class, Code};
 use transship_stage::{ByteBudget, FollowUp, Outcome};
-use transship_storage::{Condition, Operation, ReadContainer as _};
+use transship_storage::{Condition, Operation, ReadContainer as _, WriteContainer as _};
 
 const BLOCKS: [(u8, usize); 4] = [(1, MIB), (2, 5000), (3, 1), (4, 1024)];
 const LENGTH: u64 = MIB as u64 + 5000 + 1 + 1024;
@@ -43,6 +44,23 @@ async fn the_import_pipeline_of_the_route_is_started_with_the_new_entity_tag() {
 
     work.route.import_pipeline = None;
     assert!(fixture.copied(&work).await.next.is_empty());
+}
+
+#[tokio::test]
+async fn the_copy_names_the_pipeline_that_it_is_announced_to_and_no_other_one() {
+    for pipeline in [Some("import-b".parse().unwrap()), None] {
+        let fixture = Fixture::new(CopySettings::default());
+        // The source may itself be a copy that was announced to somebody over there.
+        let mut metadata = metadata_of(&execution("run", 5));
+        announce(&mut metadata, Some(&"over-there".parse().unwrap()));
+        fixture.source.stage(&name(), &id(1), content(1, MIB)).await.unwrap();
+        let committed = fixture.source.commit(&name(), &[id(1)], &metadata, &Condition::Absent).await;
+        let mut work = work(fixture.source.url(), fixture.target.url(), &committed.unwrap(), MIB as u64);
+        work.route.import_pipeline = pipeline.clone();
+        fixture.copied(&work).await;
+        let metadata = fixture.target.properties(&name()).await.unwrap().unwrap().metadata;
+        assert_eq!(announced_to(&metadata), pipeline);
+    }
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ async fn work_that_lacks_a_secret_waits_for_it_and_goes_on_by_itself() -> Result
     let properties = target.properties(&name()).await?.context("no blob")?;
     assert_eq!(
         (&properties.etag.0, properties.metadata),
-        (&etag, source.properties(&name()).await?.context("no blob")?.metadata)
+        (&etag, announced(source.properties(&name()).await?.context("no blob")?.metadata))
     );
     assert_eq!(target.read(&name(), 0..length, None).await?, source.read(&name(), 0..length, None).await?);
     assert_eq!(target.committed_blocks(&name()).await?, source.committed_blocks(&name()).await?);

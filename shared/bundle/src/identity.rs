@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use transship_model::{Digest, Execution, Part};
+use transship_model::{Digest, Execution, Part, PipelineName};
 
 /// The metadata that Azure Container Registry's own import trigger asks for.
 const CATEGORY: (&str, &str) = ("category", "acr-transfer-blob");
@@ -10,6 +10,7 @@ const EXECUTION: &str = "transship_execution";
 const GENERATION: &str = "transship_generation";
 const PART: &str = "transship_part";
 const CATALOG: &str = "transship_catalog";
+const IMPORT_PIPELINE: &str = "transship_import_pipeline";
 
 /// The metadata of a bundle's blob.
 pub fn bundle_metadata(
@@ -32,6 +33,21 @@ pub fn execution_of(metadata: &BTreeMap<String, String>) -> Option<Execution> {
     let id = metadata.get(EXECUTION)?.parse().ok()?;
     let generation = metadata.get(GENERATION)?.parse().ok()?;
     Some(Execution { id, generation })
+}
+
+/// Writes into the metadata of a bundle's blob which import pipeline it will be announced to. `None` takes an
+/// earlier announcement away: it was about the blob in another container.
+pub fn announce(metadata: &mut BTreeMap<String, String>, pipeline: Option<&PipelineName>) {
+    match pipeline {
+        Some(pipeline) => drop(metadata.insert(IMPORT_PIPELINE.to_owned(), pipeline.to_string())),
+        None => drop(metadata.remove(IMPORT_PIPELINE)),
+    }
+}
+
+/// The import pipeline that was promised an `import.requested` for the blob with this metadata, so that whoever
+/// watches the container leaves the blob to it.
+pub fn announced_to(metadata: &BTreeMap<String, String>) -> Option<PipelineName> {
+    metadata.get(IMPORT_PIPELINE)?.parse().ok()
 }
 
 /// What a blob that has the wanted name already means.
@@ -95,5 +111,19 @@ mod tests {
         let metadata = bundle_metadata(&execution("run", 5), Part::ONLY, &Digest::sha256(b""));
         assert_eq!(metadata["category"], "acr-transfer-blob");
         assert_eq!(execution_of(&metadata), Some(execution("run", 5)));
+    }
+
+    #[test]
+    fn an_announcement_reads_back_and_can_be_taken_away() {
+        let mut metadata = bundle_metadata(&execution("run", 5), Part::ONLY, &Digest::sha256(b""));
+        assert_eq!(announced_to(&metadata), None);
+        let pipeline = "import-b".parse().unwrap();
+        announce(&mut metadata, Some(&pipeline));
+        assert_eq!(metadata["transship_import_pipeline"], "import-b");
+        assert_eq!(announced_to(&metadata), Some(pipeline));
+        announce(&mut metadata, None);
+        assert_eq!(announced_to(&metadata), None);
+        metadata.insert("transship_import_pipeline".to_owned(), "no name/at all".to_owned());
+        assert_eq!(announced_to(&metadata), None);
     }
 }
