@@ -13,7 +13,12 @@ use crate::pace::Lane;
 /// What a token must allow (token specification of distribution, "scope"): sorted, so that equal access is
 /// equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Scopes(Vec<(Repository, Actions)>);
+pub(crate) enum Scopes {
+    /// Access to repositories.
+    Repositories(Vec<(Repository, Actions)>),
+    /// The list of all repositories.
+    Catalog,
+}
 
 /// What may be done with a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,11 +29,11 @@ pub(crate) enum Actions {
 
 impl Scopes {
     pub(crate) fn pull(repository: &Repository) -> Self {
-        Self(vec![(repository.clone(), Actions::Pull)])
+        Self::Repositories(vec![(repository.clone(), Actions::Pull)])
     }
 
     pub(crate) fn push(repository: &Repository) -> Self {
-        Self(vec![(repository.clone(), Actions::PullPush)])
+        Self::Repositories(vec![(repository.clone(), Actions::PullPush)])
     }
 
     /// What a mount needs: to write here, and to read there.
@@ -38,30 +43,39 @@ impl Scopes {
             all.push((from.clone(), Actions::Pull));
         }
         all.sort();
-        Self(all)
+        Self::Repositories(all)
     }
 
     /// The access that includes this one and that a client of the same repository is likely to have.
     pub(crate) fn wider(&self) -> Option<Self> {
-        match self.0.as_slice() {
-            [(repository, Actions::Pull)] => Some(Self::push(repository)),
-            _ => None,
+        match self {
+            Self::Repositories(all) => match all.as_slice() {
+                [(repository, Actions::Pull)] => Some(Self::push(repository)),
+                _ => None,
+            },
+            Self::Catalog => None,
         }
     }
 
     /// The scopes as a token endpoint reads them.
     pub(crate) fn texts(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|(repository, actions)| match actions {
+        let (repositories, catalog) = match self {
+            Self::Repositories(all) => (all.as_slice(), None),
+            Self::Catalog => (&[][..], Some("registry:catalog:*".to_owned())),
+        };
+        let texts = repositories.iter().map(|(repository, actions)| match actions {
             Actions::Pull => format!("repository:{repository}:pull"),
             Actions::PullPush => format!("repository:{repository}:pull,push"),
-        })
+        });
+        texts.chain(catalog)
     }
 }
 
 /// The repositories, for messages.
 impl fmt::Display for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (repository, _)) in self.0.iter().enumerate() {
+        let Self::Repositories(all) = self else { return f.write_str("the list of repositories") };
+        for (index, (repository, _)) in all.iter().enumerate() {
             write!(f, "{}{repository}", if index == 0 { "" } else { " and " })?;
         }
         Ok(())
@@ -129,5 +143,7 @@ mod tests {
         assert_eq!(Scopes::pull(&a).wider(), Some(Scopes::push(&a)));
         assert_eq!(Scopes::push(&a).wider(), None);
         assert_eq!(Scopes::mount(&a, &b).to_string(), "b and team/a");
+        assert_eq!(Scopes::Catalog.texts().collect::<Vec<_>>(), ["registry:catalog:*"]);
+        assert_eq!((Scopes::Catalog.wider(), Scopes::Catalog.to_string()), (None, "the list of repositories".into()));
     }
 }

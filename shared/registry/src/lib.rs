@@ -1,15 +1,17 @@
 //! **Owns** the OCI distribution protocol: manifests and blobs, referrers, tags, mounts, uploads, tokens,
 //! Retry-After, and the guard of where requests may go; and the walk over everything below an artifact,
 //! which is pure.
-//! **May know** the quirks of registries.
+//! **May know** the quirks of registries, and the names of the secrets that open them.
 //! **Never knows** storage or bundles.
 
 mod address;
 mod answer;
 mod auth;
 mod call;
+mod catalog;
 mod challenge;
 mod client;
+mod config;
 mod content_range;
 mod credentials;
 mod docker_config;
@@ -37,7 +39,9 @@ mod upload;
 mod walk;
 mod wire;
 
+pub use catalog::Catalog;
 pub use client::RegistryClient;
+pub use config::{RegistryConfig, registry_clients};
 pub use credentials::{CredentialError, CredentialSource, Credentials, StaticCredentials};
 pub use docker_config::DockerConfig;
 pub use error::RegistryError;

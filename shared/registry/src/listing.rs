@@ -1,4 +1,4 @@
-//! Lists that come in pages: tags, and referrers.
+//! Lists that come in pages: tags, repositories, and referrers.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -24,6 +24,8 @@ const MAX_PAGE_BYTES: u64 = 16 * 1024 * 1024;
 const MAX_PAGES: usize = 10_000;
 /// The most tags of one repository.
 const MAX_TAGS: usize = 1_000_000;
+/// The most repositories of one registry.
+const MAX_REPOSITORIES: usize = 100_000;
 /// The most referrers of one manifest.
 const MAX_REFERRERS: usize = 10_000;
 
@@ -31,6 +33,11 @@ const MAX_REFERRERS: usize = 10_000;
 struct TagPage {
     // A repository whose tags were all deleted has `null` here.
     tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct CatalogPage {
+    repositories: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +79,43 @@ impl Inner {
             };
         }
         Ok(tags.into_iter().collect())
+    }
+
+    /// All repositories, sorted, in the same way as tags; `None` where the registry does not list them.
+    pub(crate) async fn list_repositories(&self) -> Result<Option<Vec<Repository>>, RegistryError> {
+        let mut first = self.base.clone();
+        first.set_path("/v2/_catalog");
+        let mut page = with_query(&first, &[("n", &PAGE.to_string())]);
+        let mut repositories = BTreeSet::new();
+        for number in 0..MAX_PAGES {
+            let call = Call::new(Method::GET, page, Scopes::Catalog, "list repositories");
+            let (headers, body) = match self.wire.fetch(&call, MAX_PAGE_BYTES).await? {
+                Fetched::Body(headers, body) => (headers, body),
+                Fetched::Other(answer) if matches!(answer.status().as_u16(), 404 | 405 | 501) => {
+                    if number == 0 {
+                        return Ok(None);
+                    }
+                    break;
+                }
+                Fetched::Other(answer) => return Err(self.wire.refused(&call, answer).await),
+            };
+            let next = self.next(&call, &headers)?;
+            let listed = self.parse::<CatalogPage>(&call, &body)?.repositories.unwrap_or_default();
+            let before = repositories.len();
+            repositories.extend(listed.iter().filter_map(|text| text.parse::<Repository>().ok()));
+            if repositories.len() > MAX_REPOSITORIES {
+                return Err(self.wire.protocol(&call, format!("more than {MAX_REPOSITORIES} repositories")));
+            }
+            page = match (next, listed.last()) {
+                _ if repositories.len() == before => break,
+                (Some(next), _) => next,
+                (None, Some(last)) if listed.len() >= PAGE => {
+                    with_query(&first, &[("n", &PAGE.to_string()), ("last", last)])
+                }
+                (None, _) => break,
+            };
+        }
+        Ok(Some(repositories.into_iter().collect()))
     }
 
     /// The referrers by the API, and by the fallback tag, which may stand beside it since before it was there.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::Stream;
 use transship_model::{Descriptor, Digest, MediaType, Repository, Selector, Tag};
 
-use crate::RegistryError;
+use crate::{RegistryError, ResumableTarget};
 
 /// A manifest as it is in the registry. The digest was computed from the bytes, and compared where it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +132,11 @@ pub trait Target: Source {
         digest: &Digest,
         content: &dyn Content,
     ) -> Result<(), RegistryError>;
+
+    /// The same registry for uploads that outlive a process, where it can have them.
+    fn resumable(&self) -> Option<&dyn ResumableTarget> {
+        None
+    }
 
     /// Puts a manifest under its digest or a tag, with its media type, and verifies that the registry has that
     /// digest. Returns whether the registry keeps the list of referrers itself (`OCI-Subject`).

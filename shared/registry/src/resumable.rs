@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use transship_model::{Digest, Repository};
 
 use crate::session::Setback;
-use crate::{ContentStream, RegistryClient, RegistryError, Target, UploadSession};
+use crate::{Content, RegistryClient, RegistryError, Target, UploadSession};
 
 /// Writes a blob in pieces that may come from several processes, one after the other. A session goes on where
 /// the last acknowledged piece ended. A piece that failed may be sent to the same session again; registries do
@@ -21,18 +21,19 @@ pub trait ResumableTarget: Target {
         digest: &Digest,
     ) -> Result<UploadSession, RegistryError>;
 
-    /// Sends the next `length` bytes (at least 1; at least [`UploadSession::minimum_chunk`] except for the last
-    /// piece), and waits until the registry has them. Not retried: the bytes come once.
+    /// Sends the next `length` bytes of `content` (at least 1; at least [`UploadSession::minimum_chunk`] except for
+    /// the last piece), and waits until the registry has them. `content` is opened where the session stands. A
+    /// piece that breaks is sent again, within bounds, where the registry says that it stands before it.
     ///
     /// # Errors
     /// [`RegistryError::is_upload_lost`] where the registry does not know the session any more, or stands
-    /// elsewhere; [`RegistryError::Unavailable`] where the piece is worth another try, a token that ended on the
-    /// way included; [`RegistryError::Content`] where `chunk` fails or has another length.
+    /// elsewhere; [`RegistryError::Unavailable`] where nobody knows how much of the piece it has;
+    /// [`RegistryError::Content`] where `content` fails or is too short.
     async fn continue_upload(
         &self,
         session: &UploadSession,
         digest: &Digest,
-        chunk: ContentStream,
+        content: &dyn Content,
         length: u64,
     ) -> Result<UploadSession, RegistryError>;
 
@@ -60,17 +61,11 @@ impl ResumableTarget for RegistryClient {
         &self,
         session: &UploadSession,
         digest: &Digest,
-        chunk: ContentStream,
+        content: &dyn Content,
         length: u64,
     ) -> Result<UploadSession, RegistryError> {
-        match Box::pin(self.inner.patch(session, digest, chunk, length)).await {
-            Ok(session) => Ok(session),
-            Err(Setback::Renewed(_)) => {
-                let reason = "the token ended on the way, and was renewed".to_owned();
-                Err(self.inner.wire.unavailable("continue an upload", reason, None))
-            }
-            Err(setback) => Err(setback.into_error()),
-        }
+        let piece = Box::pin(self.inner.send_piece(session, digest, content, length)).await;
+        piece.map_err(Setback::into_error)
     }
 
     async fn finish_upload(&self, session: &UploadSession, digest: &Digest) -> Result<(), RegistryError> {

@@ -33,9 +33,10 @@ pub struct UploadSession {
 }
 
 impl UploadSession {
-    /// Takes up a session that another process began. The location is checked again before it is used.
-    pub fn restore(repository: Repository, location: Secret, offset: u64) -> Self {
-        Self { repository, location, offset, minimum: 0 }
+    /// Takes up a session that another process began, by what that one knew of it. The location is checked again
+    /// before it is used.
+    pub fn restore(repository: Repository, location: Secret, offset: u64, minimum_chunk: u64) -> Self {
+        Self { repository, location, offset, minimum: minimum_chunk }
     }
 
     /// The repository.

@@ -7,7 +7,7 @@ use transship_model::{Digest, MediaType, Repository, Selector};
 
 use crate::call::{Call, Scopes};
 use crate::client::{Inner, RegistryClient};
-use crate::{Content, Manifest, Mount, RegistryError, Target};
+use crate::{Content, Manifest, Mount, RegistryError, ResumableTarget, Target};
 
 #[async_trait]
 impl Target for RegistryClient {
@@ -61,6 +61,10 @@ impl Target for RegistryClient {
         content: &dyn Content,
     ) -> Result<(), RegistryError> {
         Box::pin(self.inner.upload_blob(repository, digest, content)).await
+    }
+
+    fn resumable(&self) -> Option<&dyn ResumableTarget> {
+        Some(self)
     }
 
     async fn put_manifest(

@@ -23,6 +23,10 @@ pub enum Operation {
     Referrers,
     /// `Source::tags`.
     Tags,
+    /// `Catalog::list_repositories`.
+    Repositories,
+    /// `Catalog::current`.
+    Current,
     /// `Target::resolve`.
     Resolve,
     /// `Target::has_blob`.
@@ -223,6 +227,11 @@ impl MemoryRegistry {
             Some(error) => Err(error),
             None => Ok(self.state()),
         }
+    }
+
+    /// Counts a call, and fails where a fault is injected, for calls that look at the content by themselves.
+    pub(crate) fn begin(&self, operation: Operation) -> Result<(), RegistryError> {
+        self.begin_call(operation).map(drop)
     }
 
     fn refused(&self, operation: impl Into<String>, code: &str) -> RegistryError {

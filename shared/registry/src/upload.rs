@@ -133,6 +133,34 @@ impl Inner {
         sent
     }
 
+    /// Sends one piece of `content`, from where the session stands. One that breaks is sent again where the
+    /// registry knows that it stands before it.
+    pub(crate) async fn send_piece(
+        &self,
+        session: &UploadSession,
+        digest: &Digest,
+        content: &dyn Content,
+        length: u64,
+    ) -> Result<UploadSession, Setback> {
+        let mut session = session.clone();
+        let mut pauses = pauses(&self.wire.limits).take(TRIES - 1);
+        let mut renewed = false;
+        loop {
+            let piece = Splitter::new(content.open(session.offset())).take(length);
+            match Box::pin(self.patch(&session, digest, piece, length)).await {
+                Err(Setback::Renewed(_)) if !renewed => renewed = true,
+                Err(Setback::Lost(error)) if !error.is_upload_lost() => {
+                    let Some(pause) = pauses.next() else { return Err(Setback::Lost(error)) };
+                    tokio::time::sleep(pause).await;
+                    let standing = self.standing(&session, digest).await;
+                    let standing = standing.filter(|standing| standing.offset() == session.offset());
+                    session = standing.ok_or(Setback::Lost(error))?;
+                }
+                sent => return sent,
+            }
+        }
+    }
+
     /// Sends pieces of `chunk` bytes, and the closing PUT. A piece that breaks is sent again where the registry
     /// knows that it stands before it.
     async fn in_chunks(

@@ -11,6 +11,7 @@ use transship_model::{
 
 use super::{MemoryRegistry, Operation, State};
 use crate::error::UPLOAD;
+use crate::splitter::Splitter;
 use crate::{
     BlobRead, Content, ContentStream, Manifest, Mount, Referrers, RegistryError, ResumableTarget, Source,
     Target, UploadSession,
@@ -211,6 +212,10 @@ impl Target for MemoryRegistry {
         self.store(repository, digest, bytes)
     }
 
+    fn resumable(&self) -> Option<&dyn ResumableTarget> {
+        Some(self)
+    }
+
     async fn put_manifest(
         &self,
         repository: &Repository,
@@ -252,18 +257,19 @@ impl ResumableTarget for MemoryRegistry {
         state.next_session += 1;
         let number = state.next_session;
         state.sessions.insert(number, Vec::new());
-        Ok(UploadSession::restore(repository.clone(), Secret::new(&number.to_string()), 0))
+        Ok(UploadSession::restore(repository.clone(), Secret::new(&number.to_string()), 0, 0))
     }
 
     async fn continue_upload(
         &self,
         session: &UploadSession,
         _digest: &Digest,
-        chunk: ContentStream,
+        content: &dyn Content,
         length: u64,
     ) -> Result<UploadSession, RegistryError> {
         drop(self.begin_call(Operation::ContinueUpload)?);
-        let bytes = self.collect(chunk, length).await?;
+        let piece = Splitter::new(content.open(session.offset())).take(length);
+        let bytes = self.collect(piece, length).await?;
         let mut state = self.state();
         let number = session.location().expose().parse().unwrap_or_default();
         let kept = state.sessions.get_mut(&number).filter(|kept| kept.len() as u64 == session.offset());

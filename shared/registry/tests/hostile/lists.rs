@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use transship_model::Tag;
-use transship_registry::{RegistryError, Source as _};
+use transship_registry::{Catalog as _, RegistryError, Source as _};
 
 use crate::server::{Reply, Request, Server};
 use crate::{INDEX, client, digest, error, repository};
@@ -183,4 +183,84 @@ async fn too_many_referrers_and_a_fallback_tag_that_is_no_index_are_seen() {
     .await;
     let referrers = client(&server.url()).referrers(&repository(), &digest("s")).await.unwrap();
     assert!(referrers.fallback.is_none());
+}
+
+fn catalog(names: &[String]) -> Reply {
+    Reply::new(200).body(serde_json::json!({ "repositories": names }).to_string())
+}
+
+async fn repositories(server: &Server) -> Option<Vec<String>> {
+    let listed = client(&server.url()).list_repositories().await.unwrap();
+    listed.map(|listed| listed.iter().map(ToString::to_string).collect())
+}
+
+#[tokio::test]
+async fn repositories_are_paged_by_links_and_by_full_pages() {
+    let linked = Server::start(|_| {
+        |request: &Request| match request.target.rsplit_once("last=") {
+            None => catalog(&["z".into(), "Not/a repository".into()])
+                .header("link", "</v2/_catalog?last=z>; rel=\"next\""),
+            Some(_) => catalog(&["a/b".into()]),
+        }
+    })
+    .await;
+    assert_eq!(repositories(&linked).await.unwrap(), ["a/b", "z"]);
+    assert_eq!(linked.log()[0].target, "/v2/_catalog?n=1000");
+    let full = Server::start(|_| {
+        |request: &Request| match request.target.rsplit_once("last=t") {
+            None => catalog(&names(0..1000)),
+            Some((_, "00999")) => catalog(&names(1000..1500)),
+            Some(_) => Reply::new(500),
+        }
+    })
+    .await;
+    assert_eq!(repositories(&full).await.unwrap(), names(0..1500));
+}
+
+#[tokio::test]
+async fn a_registry_that_lists_no_repositories_is_told_from_an_empty_one() {
+    for status in [404, 405, 501] {
+        let server = Server::start(|_| move |_: &_| Reply::new(status).code("UNSUPPORTED")).await;
+        assert_eq!(repositories(&server).await, None, "{status}");
+    }
+    for body in [r#"{"repositories":null}"#, "{}", r#"{"repositories":[]}"#] {
+        let server = Server::start(|_| move |_: &_| Reply::new(200).body(body)).await;
+        assert_eq!(repositories(&server).await, Some(vec![]), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_hostile_list_of_repositories_ends_or_is_refused() {
+    let turns = AtomicUsize::new(0);
+    let circle = Server::start(|_| {
+        move |_: &_| {
+            catalog(&names(0..turns.fetch_add(1, Ordering::SeqCst).min(3)))
+                .header("link", "</v2/_catalog>; rel=next")
+        }
+    })
+    .await;
+    assert!(repositories(&circle).await.unwrap().len() <= 3);
+    assert!(circle.log().len() <= 5);
+    let elsewhere = "<http://169.254.169.254/v2/_catalog>; rel=next";
+    let server = Server::start(|_| move |_: &_| catalog(&names(0..5)).header("link", elsewhere)).await;
+    let failed = error(client(&server.url()).list_repositories().await);
+    assert!(matches!(failed, RegistryError::EgressDenied { .. }), "{failed}");
+    for body in ["<html>CANARY", "[]", r#"{"repositories":["CANARY",1]}"#, ""] {
+        let server = Server::start(|_| move |_: &_| Reply::new(200).body(body)).await;
+        let failed = error(client(&server.url()).list_repositories().await);
+        assert!(matches!(failed, RegistryError::Protocol { .. }), "{failed}");
+    }
+    let many = AtomicUsize::new(0);
+    let endless = Server::start(|_| {
+        move |_: &_| {
+            let first = many.fetch_add(10_000, Ordering::SeqCst);
+            catalog(&names(first..first + 10_000)).header("link", "</v2/_catalog?last=x>; rel=next")
+        }
+    })
+    .await;
+    let failed = error(client(&endless.url()).list_repositories().await);
+    assert!(failed.to_string().contains("100000 repositories"), "{failed}");
+    let denied = Server::start(|_| |_: &_| Reply::new(403).code("DENIED")).await;
+    let failed = error(client(&denied.url()).list_repositories().await);
+    assert!(failed.to_string().contains("the list of repositories"), "{failed}");
 }

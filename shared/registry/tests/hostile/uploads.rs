@@ -277,7 +277,7 @@ async fn a_password_that_is_refused_in_the_middle_of_an_upload_is_renewed_once()
 }
 
 #[tokio::test]
-async fn a_piece_whose_token_ended_can_be_sent_again() {
+async fn a_piece_whose_token_ended_is_sent_again() {
     let patches = AtomicUsize::new(0);
     let server = Server::start(|base| {
         let challenge = format!(r#"Bearer realm="{base}/token""#);
@@ -293,11 +293,39 @@ async fn a_piece_whose_token_ended_can_be_sent_again() {
     .await;
     let (client, name) = (client(&server.url()), digest(bytes(10)));
     let session = client.begin_upload(&repository(), &name).await.unwrap();
-    let failed = error(client.continue_upload(&session, &name, piece(&bytes(10)), 10).await);
-    assert!(matches!(failed, RegistryError::Unavailable { .. }), "{failed}");
-    let session = client.continue_upload(&session, &name, piece(&bytes(10)), 10).await.unwrap();
+    let content = Memory::new(bytes(10));
+    let session = client.continue_upload(&session, &name, &content, 10).await.unwrap();
     client.finish_upload(&session, &name).await.unwrap();
-    assert_eq!(server.count("GET", "/token"), 2);
+    assert_eq!((server.count("GET", "/token"), content.opened()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_piece_that_broke_is_sent_again_only_where_the_registry_stands_before_it() {
+    for (standing, opened) in [(Some("0-3"), 2), (Some("0-6"), 1), (None, 1)] {
+        let patches = AtomicUsize::new(0);
+        let server = Server::start(|_| {
+            uploads(move |request| match request.method.as_str() {
+                "PATCH" if patches.fetch_add(1, Ordering::SeqCst) == 1 => Some(Reply::new(503)),
+                "GET" => Some(match standing {
+                    Some(range) => Reply::new(204).header("range", range),
+                    None => Reply::new(404).code("BLOB_UPLOAD_UNKNOWN"),
+                }),
+                _ => None,
+            })
+        })
+        .await;
+        let (client, content) = (client(&server.url()), Memory::new(bytes(10)));
+        let session = client.begin_upload(&repository(), &content.digest()).await.unwrap();
+        let session = client.continue_upload(&session, &content.digest(), &content, 4).await.unwrap();
+        let before = content.opened();
+        let sent = client.continue_upload(&session, &content.digest(), &content, 6).await;
+        assert_eq!(content.opened() - before, opened, "{standing:?}");
+        match sent {
+            Ok(session) => client.finish_upload(&session, &content.digest()).await.unwrap(),
+            Err(failed) => assert!(matches!(failed, RegistryError::Unavailable { .. }), "{failed}"),
+        }
+        assert_eq!(server.count("PUT", ""), usize::from(opened == 2), "{standing:?}");
+    }
 }
 
 /// Content that fails, or says another length than it has.
@@ -358,6 +386,7 @@ async fn an_upload_location_elsewhere_is_refused_and_nothing_is_sent_there() {
             repository(),
             transship_model::Secret::new(&format!("{}/x", evil.url())),
             0,
+            0,
         );
         assert!(matches!(
             error(client.finish_upload(&session, &digest("x")).await),
@@ -404,13 +433,9 @@ async fn a_session_that_cannot_be_closed_at_once_is_closed_later() {
     .await;
     let (client, name) = (client(&server.url()), digest(bytes(10)));
     let session = client.begin_upload(&repository(), &name).await.unwrap();
-    let session = client.continue_upload(&session, &name, piece(&bytes(10)), 10).await.unwrap();
+    let session = client.continue_upload(&session, &name, &Memory::new(bytes(10)), 10).await.unwrap();
     client.finish_upload(&session, &name).await.unwrap();
     assert_eq!((server.count("PATCH", ""), server.count("PUT", "")), (1, 3));
-}
-
-fn piece(bytes: &[u8]) -> transship_registry::ContentStream {
-    Box::pin(stream::iter([Ok(Bytes::copy_from_slice(bytes))]))
 }
 
 #[tokio::test]
@@ -420,12 +445,13 @@ async fn a_session_goes_on_after_each_piece_and_is_lost_with_one() {
     let name = digest(&whole);
     let (first, second) = (client(&server.url()), client(&server.url()));
     let session = first.begin_upload(&repository(), &name).await.unwrap();
-    let session = first.continue_upload(&session, &name, piece(&whole[..1000]), 1000).await.unwrap();
+    let content = Memory::new(whole.clone());
+    let session = first.continue_upload(&session, &name, &content, 1000).await.unwrap();
     assert!(!format!("{session:?}").contains("CANARY"));
     // Another process has what the first one wrote down.
-    let restored = UploadSession::restore(repository(), session.location().clone(), session.offset());
-    let session = second.continue_upload(&restored, &name, piece(&whole[1000..]), 2000).await.unwrap();
-    let replayed = error(second.continue_upload(&restored, &name, piece(&whole[1000..]), 2000).await);
+    let restored = UploadSession::restore(repository(), session.location().clone(), session.offset(), 0);
+    let session = second.continue_upload(&restored, &name, &content, 2000).await.unwrap();
+    let replayed = error(second.continue_upload(&restored, &name, &content, 2000).await);
     assert!(replayed.is_upload_lost(), "{replayed}");
     assert_eq!(session.offset(), 3000);
     second.finish_upload(&session, &name).await.unwrap();

@@ -4,7 +4,7 @@ use serde_json::json;
 use transship_model::{Digest, MediaType, Repository, Selector, Tag};
 use transship_registry::{Manifest, Mount, RegistryError, ResumableTarget};
 
-use crate::{Memory, piece, read};
+use crate::{Memory, read};
 
 /// The whole contract, under repositories below `prefix`.
 pub(crate) async fn holds(registry: &dyn ResumableTarget, prefix: &str) {
@@ -179,14 +179,14 @@ async fn uploads_go_on_in_another_session(registry: &dyn ResumableTarget, reposi
     let bytes: Vec<u8> = (0..100_000_u32).map(|at| (at % 253) as u8).collect();
     let digest = Digest::sha256(&bytes);
     let mut session = registry.begin_upload(repository, &digest).await.unwrap();
+    let content = Memory(bytes.clone().into());
     for chunk in bytes.chunks(40_000) {
         // Only what a message can carry comes along.
         let (location, offset) = (session.location().clone(), session.offset());
-        session = transship_registry::UploadSession::restore(repository.clone(), location, offset);
-        session = registry
-            .continue_upload(&session, &digest, piece(chunk.to_vec()), chunk.len() as u64)
-            .await
-            .unwrap();
+        let minimum = session.minimum_chunk();
+        session = transship_registry::UploadSession::restore(repository.clone(), location, offset, minimum);
+        let length = chunk.len() as u64;
+        session = registry.continue_upload(&session, &digest, &content, length).await.unwrap();
     }
     assert_eq!(session.offset(), 100_000);
     registry.finish_upload(&session, &digest).await.unwrap();
@@ -195,11 +195,12 @@ async fn uploads_go_on_in_another_session(registry: &dyn ResumableTarget, reposi
 
     let other = Digest::sha256(b"other");
     let begun = registry.begin_upload(repository, &other).await.unwrap();
-    let first = registry.continue_upload(&begun, &other, piece(b"o".to_vec()), 1).await.unwrap();
-    let twice = registry.continue_upload(&begun, &other, piece(b"o".to_vec()), 1).await.unwrap_err();
+    let content = Memory(b"other"[..].into());
+    let first = registry.continue_upload(&begun, &other, &content, 1).await.unwrap();
+    let twice = registry.continue_upload(&begun, &other, &content, 1).await.unwrap_err();
     assert!(twice.is_upload_lost(), "{twice}");
     registry.cancel_upload(&first).await;
-    let cancelled = registry.continue_upload(&first, &other, piece(b"ther".to_vec()), 4).await.unwrap_err();
+    let cancelled = registry.continue_upload(&first, &other, &content, 4).await.unwrap_err();
     assert!(cancelled.is_upload_lost(), "{cancelled}");
 }
 

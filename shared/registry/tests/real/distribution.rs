@@ -9,13 +9,13 @@ use futures::{Stream, StreamExt as _, stream};
 use serde_json::json;
 use transship_model::{Digest, MediaType, Repository, Secret, Tag};
 use transship_registry::{
-    Content, Credentials, DockerConfig, RegistryClient, RegistryError, RegistrySettings,
+    Catalog as _, Content, Credentials, DockerConfig, RegistryClient, RegistryError, RegistrySettings,
     ResumableTarget as _, Source as _, StaticCredentials, Target as _,
 };
 use transship_rig::{Registry, RegistryOptions, Side};
 
 use crate::contract::{image, manifest, media_type, tagged};
-use crate::{Pattern, contract, hash, piece};
+use crate::{Memory, Pattern, contract, hash};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -68,14 +68,7 @@ async fn every_form_of_upload_arrives() {
         let mut session = client.begin_upload(&repository, &digest).await.unwrap();
         while session.offset() < content.length() {
             let length = chunk.min(content.length() - session.offset());
-            let mut left = length as usize;
-            let bytes = content.open(session.offset()).map(move |piece| {
-                let mut piece = piece?;
-                piece.truncate(left);
-                left -= piece.len();
-                Ok(piece)
-            });
-            session = client.continue_upload(&session, &digest, Box::pin(bytes), length).await.unwrap();
+            session = client.continue_upload(&session, &digest, &content, length).await.unwrap();
         }
         client.finish_upload(&session, &digest).await.unwrap();
         assert_eq!(
@@ -245,12 +238,13 @@ async fn a_session_outlives_a_restart_of_the_registry() {
     let (client, repository) = (RegistryClient::new(settings).unwrap(), repository("restarted"));
     let digest = Digest::sha256(b"one two");
     let session = client.begin_upload(&repository, &digest).await.unwrap();
-    let session = client.continue_upload(&session, &digest, piece(b"one ".to_vec()), 4).await.unwrap();
+    let content = Memory(b"one two"[..].into());
+    let session = client.continue_upload(&session, &digest, &content, 4).await.unwrap();
     registry.stop().await.unwrap();
     let gone = client.has_blob(&repository, &digest).await.unwrap_err();
     assert!(matches!(gone, RegistryError::Unavailable { .. }), "{gone}");
     registry.start_again().await.unwrap();
-    let session = client.continue_upload(&session, &digest, piece(b"two".to_vec()), 3).await.unwrap();
+    let session = client.continue_upload(&session, &digest, &content, 3).await.unwrap();
     client.finish_upload(&session, &digest).await.unwrap();
     assert!(client.has_blob(&repository, &digest).await.unwrap());
 }
@@ -263,4 +257,25 @@ async fn a_registry_that_takes_no_writes_says_so() {
     let content = Pattern(10);
     let failed = client.upload(&"x".parse().unwrap(), &content.digest(), &content).await.unwrap_err();
     assert!(matches!(&failed, RegistryError::Refused { code, .. } if code.starts_with("405")), "{failed}");
+}
+
+#[tokio::test]
+async fn repositories_are_listed_and_tags_resolved() {
+    let registry = Registry::shared(Side::Target).await.unwrap();
+    let (client, twin) = (client(&registry), transship_registry::MemoryRegistry::new("twin.example"));
+    let name = repository("catalog/b");
+    let tag: Tag = "v1".parse().unwrap();
+    let all: [&dyn transship_registry::ResumableTarget; 2] = [&client, &twin];
+    for target in all {
+        let bytes = manifest(&json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] }));
+        target.put_manifest(&name, &tagged("v1"), &media_type(MediaType::OCI_INDEX), &bytes).await.unwrap();
+    }
+    let catalogs: [&dyn transship_registry::Catalog; 2] = [&client, &twin];
+    for catalog in catalogs {
+        let listed = catalog.list_repositories().await.unwrap().unwrap();
+        assert!(listed.contains(&name) && listed.is_sorted(), "{listed:?}");
+        let found = catalog.current(&name, &tag).await.unwrap();
+        assert_eq!(found, client.manifest(&name, &tagged("v1")).await.ok().map(|manifest| manifest.digest));
+        assert_eq!(catalog.current(&name, &"v2".parse().unwrap()).await.unwrap(), None);
+    }
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use transship_model::{Algorithm, Digest, Hasher};
-use transship_registry::{BlobRead, Content, ContentStream};
+use transship_registry::{BlobRead, Content};
 
 /// The block that large content repeats.
 const BLOCK: usize = 64 * 1024;
@@ -63,12 +63,8 @@ impl Content for Memory {
     }
 
     fn open(&self, offset: u64) -> Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>> {
-        piece(self.0.slice(offset as usize..))
+        Box::pin(stream::iter([Ok(self.0.slice(offset as usize..))]))
     }
-}
-
-fn piece(bytes: impl Into<Bytes>) -> ContentStream {
-    Box::pin(stream::iter([Ok(bytes.into())]))
 }
 
 async fn read(mut blob: BlobRead) -> Vec<u8> {
