@@ -101,6 +101,8 @@ mod tests {
             etag: ETag("e1".to_owned()),
             metadata: bundle_metadata(&execution(generation), Part::ONLY, &Digest::sha256(b"")),
             content_md5: None,
+            modified: None,
+            copying: false,
         }
     }
 

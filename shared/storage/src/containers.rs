@@ -25,6 +25,8 @@ impl Access {
     /// Reading blobs and deleting them when they are imported.
     pub const READ_DELETE: Self =
         Self { letters: "rd", purpose: "reading blobs and deleting them once imported" };
+    /// Watching for blobs that arrive.
+    pub const WATCH: Self = Self { letters: "rl", purpose: "listing blobs and reading them" };
     /// Looking for blobs and writing them.
     pub const WRITE: Self = Self { letters: "rw", purpose: "looking for blobs and writing them" };
 }

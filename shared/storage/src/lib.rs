@@ -25,7 +25,7 @@ pub use memory::MemoryContainer;
 pub use open::{Container, open};
 pub use operation::Operation;
 pub use port::{
-    BlobPage, BlobProperties, Block, BlockId, Condition, CopySource, DeleteBlob, ETag, Metadata,
+    BlobPage, BlobProperties, Block, BlockId, Condition, CopySource, DeleteBlob, ETag, ListedBlob, Metadata,
     ReadContainer, WriteContainer,
 };
 pub use sas::{SasError, SasToken};

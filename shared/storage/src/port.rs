@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use transship_model::{BlobName, ContainerUrl, Secret};
 
 use crate::StorageError;
@@ -59,13 +60,33 @@ pub struct BlobProperties {
     pub metadata: Metadata,
     /// The Content-MD5 property, raw, where the blob has one.
     pub content_md5: Option<Vec<u8>>,
+    /// When the content or the metadata last changed, where the service says it.
+    pub modified: Option<Timestamp>,
+    /// Whether the service still copies the content from elsewhere (Copy Blob): the length is the final one, the
+    /// bytes are not there yet.
+    pub copying: bool,
+}
+
+/// A committed blob as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedBlob {
+    /// The name.
+    pub name: BlobName,
+    /// The length in bytes.
+    pub length: u64,
+    /// The entity tag, in the form in which [`BlobProperties`] has it; `None` where the listing does not say it.
+    pub etag: Option<ETag>,
+    /// See [`BlobProperties::modified`].
+    pub modified: Option<Timestamp>,
+    /// See [`BlobProperties::copying`].
+    pub copying: bool,
 }
 
 /// One page of a listing.
 #[derive(Debug, Clone, Default)]
 pub struct BlobPage {
-    /// Names in lexical order, with the length in bytes of each.
-    pub blobs: Vec<(BlobName, u64)>,
+    /// The blobs, in the lexical order of their names.
+    pub blobs: Vec<ListedBlob>,
     /// Where the next page begins; `None` on the last page.
     pub next: Option<String>,
 }

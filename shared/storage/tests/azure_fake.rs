@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use transship_model::{BlobName, Secret};
 use transship_storage::{
-    AzureContainer, AzureSettings, BlockId, Condition, CopySource, DeleteBlob as _, ETag, Metadata,
-    ReadContainer as _, SasToken, StorageError, WriteContainer as _,
+    AzureContainer, AzureSettings, BlockId, Condition, CopySource, DeleteBlob as _, ETag, ListedBlob,
+    Metadata, ReadContainer as _, SasToken, StorageError, WriteContainer as _,
 };
 
 use crate::server::{Fake, answer, refusal, with_body};
@@ -304,11 +304,19 @@ async fn a_listing_takes_all_that_a_page_can_hold() -> Result<()> {
     let page = "<?xml version=\"1.0\"?><EnumerationResults><Blobs>\
         <Blob><Name>a/b</Name><Properties><Content-Length>7</Content-Length></Properties></Blob>\
         <Blob><Name>not/../ours</Name><Properties><Content-Length>7</Content-Length></Properties></Blob>\
-        <Blob><Name Encoded=\"true\">%C3%BC</Name><Properties><Content-Length>8</Content-Length></Properties></Blob>\
+        <Blob><Name Encoded=\"true\">%C3%BC</Name><Properties><Etag>0x8D</Etag><Last-Modified>Mon, 01 Jan 2024 00:00:00 GMT</Last-Modified><Content-Length>8</Content-Length><CopyStatus>pending</CopyStatus></Properties></Blob>\
         </Blobs><NextMarker>m+1/=</NextMarker></EnumerationResults>";
     let fake = Fake::start(move |_, _| with_body(200, &[], page)).await?;
     let listed = open(&fake, impatient())?.list("a &", Some("m 0&")).await?;
-    assert_eq!(listed.blobs, [(name("a/b"), 7), (name("ü"), 8)]);
+    let blob = |text: &str, length, etag: Option<&str>, modified: Option<&str>, copying| ListedBlob {
+        name: name(text),
+        length,
+        etag: etag.map(|etag| ETag(etag.to_owned())),
+        modified: modified.map(|time| time.parse().expect("a time")),
+        copying,
+    };
+    let copied = blob("ü", 8, Some("\"0x8D\""), Some("2024-01-01T00:00:00Z"), true);
+    assert_eq!(listed.blobs, [blob("a/b", 7, None, None, false), copied]);
     assert_eq!(listed.next.as_deref(), Some("m+1/="));
     let target = &fake.seen()[0].target;
     for part in ["comp=list", "restype=container", "prefix=a+%26", "marker=m+0%26", "maxresults=5000"] {

@@ -42,6 +42,7 @@ contract! {
         metadata_comes_back_with_lower_case_keys,
         a_blob_without_blocks_has_no_bytes,
         a_listing_holds_committed_blobs_with_the_prefix,
+        a_listing_and_the_blob_say_the_same_version_and_time,
         a_listing_comes_in_pages_of_5000,
         a_blob_that_is_not_there_is_named,
         a_container_that_is_not_there_is_named,

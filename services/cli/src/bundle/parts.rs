@@ -104,7 +104,7 @@ async fn listed_parts(
     let (mut found, mut marker) = (BTreeSet::new(), None::<String>);
     loop {
         let page = container.list(&prefix, marker.as_deref()).await?;
-        let suffixes = page.blobs.iter().filter_map(|(blob, _)| blob.as_str().strip_prefix(&prefix));
+        let suffixes = page.blobs.iter().filter_map(|blob| blob.name.as_str().strip_prefix(&prefix));
         found.extend(suffixes.filter_map(part_of));
         match page.next {
             Some(next) if marker.as_ref() != Some(&next) => marker = Some(next),

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::http::{ClientOptions, Etag, RequestContent, RetryOptions, Transport};
+use azure_core::time::OffsetDateTime;
 use azure_storage_blob::models::{
     BlobClientDeleteOptions, BlobClientGetPropertiesResultHeaders as _, BlobContainerClientListBlobsOptions,
     BlockBlobClientCommitBlockListOptions, BlockBlobClientCommitBlockListResultHeaders as _,
-    BlockBlobClientStageBlockFromUrlOptions, BlockListType, BlockLookupList, ListBlobsResponse,
+    BlockBlobClientStageBlockFromUrlOptions, BlockListType, BlockLookupList, CopyStatus, ListBlobsResponse,
 };
 use azure_storage_blob::{BlobClient, BlobContainerClient, BlobContainerClientOptions, BlockBlobClient};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use jiff::Timestamp;
 use tracing::warn;
 use transship_model::{BlobName, ContainerUrl, Secret};
 
@@ -26,8 +28,8 @@ use self::retry::ShortRetries;
 use self::transport::PooledTransport;
 use crate::limits::{check_block, check_id, check_metadata};
 use crate::{
-    BlobPage, BlobProperties, Block, BlockId, Condition, CopySource, DeleteBlob, ETag, Metadata, Operation,
-    ReadContainer, SasToken, StorageError, WriteContainer,
+    BlobPage, BlobProperties, Block, BlockId, Condition, CopySource, DeleteBlob, ETag, ListedBlob, Metadata,
+    Operation, ReadContainer, SasToken, StorageError, WriteContainer,
 };
 
 /// The version of the service that every request names. The crate's own is newer than what Azurite and older
@@ -161,9 +163,15 @@ impl AzureContainer {
         let mut page = BlobPage { blobs: Vec::with_capacity(listing.blob_items.len()), next: None };
         for item in listing.blob_items {
             let name = item.name.ok_or_else(|| self.unusable("a blob without a name"))?;
-            let length = item.properties.and_then(|properties| properties.content_length).unwrap_or_default();
+            let properties = item.properties.unwrap_or_default();
             match name.parse() {
-                Ok(name) => page.blobs.push((name, length)),
+                Ok(name) => page.blobs.push(ListedBlob {
+                    name,
+                    length: properties.content_length.unwrap_or_default(),
+                    etag: properties.etag.map(|etag| quoted(etag.as_ref())),
+                    modified: properties.last_modified.and_then(timestamp),
+                    copying: properties.copy_status == Some(CopyStatus::Pending),
+                }),
                 // It cannot be a bundle of ours, and must not hide those that are.
                 Err(error) => warn!(container = %self.url, %error, "a blob is left out of the listing"),
             }
@@ -184,6 +192,15 @@ fn is_document(body: &[u8], root: &str) -> bool {
     };
     let rest = begin.strip_prefix('<').and_then(|begin| begin.strip_prefix(root));
     rest.is_some_and(|rest| rest.starts_with([' ', '>', '/', '\t', '\r', '\n']))
+}
+
+/// The entity tag in the form of the header: listings leave the quotation marks out.
+fn quoted(etag: &str) -> ETag {
+    ETag(if etag.contains('"') { etag.to_owned() } else { format!("\"{etag}\"") })
+}
+
+fn timestamp(time: OffsetDateTime) -> Option<Timestamp> {
+    Timestamp::from_second(time.unix_timestamp()).ok()
 }
 
 /// A page blob or an append blob.
@@ -224,6 +241,8 @@ impl ReadContainer for AzureContainer {
             etag: ETag(etag.into()),
             metadata: metadata.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect(),
             content_md5: response.content_md5().map_err(&explain)?,
+            modified: response.last_modified().map_err(&explain)?.and_then(timestamp),
+            copying: response.copy_status().map_err(&explain)? == Some(CopyStatus::Pending),
         }))
     }
 

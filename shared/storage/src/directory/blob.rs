@@ -38,6 +38,8 @@ impl Found {
             etag: self.etag(),
             metadata: self.record.as_ref().map(|record| record.metadata.clone()).unwrap_or_default(),
             content_md5: None,
+            modified: self.stamp.time(),
+            copying: false,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use transship_model::BlobName;
 
@@ -27,6 +28,11 @@ impl Stamp {
         use std::os::unix::fs::MetadataExt as _;
         let modified = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
         Self { length: metadata.len(), modified }
+    }
+
+    /// When the file was last changed.
+    pub(super) fn time(self) -> Option<Timestamp> {
+        Timestamp::from_nanosecond(self.modified).ok()
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 
 use transship_model::BlobName;
 
-use crate::{BlobPage, StorageError};
+use crate::{BlobPage, ListedBlob, StorageError};
 
 use super::layout::{Layout, is_reserved};
 
@@ -68,9 +68,24 @@ impl Layout {
             }
         }
         let is_last = found.len() <= limit;
-        let blobs: Vec<_> = found.into_iter().take(limit).collect();
-        let next = blobs.last().filter(|_| !is_last).map(|(name, _)| name.to_string());
+        let blobs: Vec<_> =
+            found.into_iter().take(limit).map(|(name, length)| self.listed(name, length)).collect();
+        let next = blobs.last().filter(|_| !is_last).map(|blob| blob.name.to_string());
         Ok(BlobPage { blobs, next })
+    }
+
+    /// What a listing says of a file. One that cannot be opened now is listed all the same.
+    fn listed(&self, name: BlobName, length: u64) -> ListedBlob {
+        let properties = self.find(&name).ok().flatten().map(|found| found.properties());
+        let length = properties.as_ref().map_or(length, |properties| properties.length);
+        let modified = properties.as_ref().and_then(|properties| properties.modified);
+        ListedBlob {
+            name,
+            length,
+            etag: properties.map(|properties| properties.etag),
+            modified,
+            copying: false,
+        }
     }
 }
 
@@ -119,7 +134,7 @@ mod tests {
             loop {
                 let page = layout.page("", marker.as_deref(), limit).unwrap();
                 assert!(page.blobs.len() <= limit);
-                listed.extend(page.blobs.into_iter().map(|(name, _)| name.to_string()));
+                listed.extend(page.blobs.into_iter().map(|blob| blob.name.to_string()));
                 marker = page.next;
                 if marker.is_none() {
                     break;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use transship_model::{BlobName, ContainerUrl};
 
-use crate::{BlobPage, BlobProperties, Block, BlockId, Condition, ETag, Metadata, StorageError};
+use crate::{BlobPage, BlobProperties, Block, BlockId, Condition, ETag, ListedBlob, Metadata, StorageError};
 
 /// The most entries of a page, as on Azure.
 const PAGE: usize = 5_000;
@@ -26,6 +27,7 @@ struct Committed {
     pieces: Vec<(Option<BlockId>, Bytes)>,
     etag: ETag,
     metadata: Metadata,
+    modified: Timestamp,
 }
 
 impl Committed {
@@ -87,7 +89,10 @@ impl State {
     ) -> ETag {
         self.commits += 1;
         let etag = ETag(format!("\"memory-{}\"", self.commits));
-        self.committed.insert(blob.clone(), Committed { pieces, etag: etag.clone(), metadata });
+        self.committed.insert(
+            blob.clone(),
+            Committed { pieces, etag: etag.clone(), metadata, modified: Timestamp::now() },
+        );
         self.staged.remove(blob);
         etag
     }
@@ -98,6 +103,8 @@ impl State {
             etag: committed.etag.clone(),
             metadata: committed.metadata.clone(),
             content_md5: None,
+            modified: Some(committed.modified),
+            copying: false,
         })
     }
 
@@ -144,10 +151,16 @@ impl State {
             .committed
             .iter()
             .filter(|(name, _)| name.as_str().starts_with(prefix) && after(name.as_str()))
-            .map(|(name, committed)| (name.clone(), committed.length()));
+            .map(|(name, committed)| ListedBlob {
+                name: name.clone(),
+                length: committed.length(),
+                etag: Some(committed.etag.clone()),
+                modified: Some(committed.modified),
+                copying: false,
+            });
         let blobs: Vec<_> = names.by_ref().take(PAGE).collect();
         let has_more = names.next().is_some();
-        let next = blobs.last().filter(|_| has_more).map(|(name, _)| name.to_string());
+        let next = blobs.last().filter(|_| has_more).map(|blob| blob.name.to_string());
         BlobPage { blobs, next }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::{Span, Timestamp};
 use transship_model::BlobName;
 use transship_storage::{
     BlobPage, Block, BlockId, Condition, Container, CopySource, ETag, Metadata, StorageError,
@@ -52,6 +53,11 @@ pub(crate) async fn write(container: &dyn Container, blob: &BlobName, bytes: &'s
 pub(crate) async fn content(container: &dyn Container, blob: &BlobName) -> Result<Bytes> {
     let properties = container.properties(blob).await?.expect("the blob is there");
     Ok(container.read(blob, 0..properties.length, Some(&properties.etag)).await?)
+}
+
+/// The names of a page, with their lengths.
+pub(crate) fn lengths(page: BlobPage) -> Vec<(BlobName, u64)> {
+    page.blobs.into_iter().map(|blob| (blob.name, blob.length)).collect()
 }
 
 fn block(number: u32, length: u64) -> Block {
@@ -204,7 +210,7 @@ pub(crate) async fn a_blob_without_blocks_has_no_bytes(fixture: &Fixture) -> Res
     assert_eq!((properties.length, &properties.etag), (0, &etag));
     assert_eq!(container.read(&blob, 0..0, Some(&etag)).await?, "");
     assert_eq!(container.committed_blocks(&blob).await?, []);
-    assert_eq!(container.list("", None).await?.blobs, [(blob.clone(), 0)]);
+    assert_eq!(lengths(container.list("", None).await?), [(blob.clone(), 0)]);
     let refused = container.read(&blob, 0..1, None).await;
     ensure!(matches!(refused, Err(StorageError::RangeNotSatisfiable { .. })), "{refused:?}");
     Ok(())
@@ -219,8 +225,8 @@ pub(crate) async fn a_listing_holds_committed_blobs_with_the_prefix(fixture: &Fi
     }
     let listed = |page: BlobPage| {
         assert_eq!(page.next, None);
-        assert!(page.blobs.iter().all(|(_, length)| *length == 5));
-        page.blobs.into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        assert!(page.blobs.iter().all(|blob| blob.length == 5));
+        page.blobs.into_iter().map(|blob| blob.name.to_string()).collect::<Vec<_>>()
     };
     let all = listed(container.list("", None).await?);
     assert_eq!(all.iter().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(names));
@@ -232,6 +238,23 @@ pub(crate) async fn a_listing_holds_committed_blobs_with_the_prefix(fixture: &Fi
     ] {
         assert_eq!(listed(container.list(prefix, None).await?), expected, "{prefix}");
     }
+    Ok(())
+}
+
+pub(crate) async fn a_listing_and_the_blob_say_the_same_version_and_time(fixture: &Fixture) -> Result<()> {
+    let (container, blob) = (&*fixture.container, name("dir/b"));
+    let before = Timestamp::now();
+    write(container, &blob, "12345").await?;
+    let properties = container.properties(&blob).await?.expect("the blob is there");
+    let page = container.list("dir/", None).await?;
+    let [listed] = page.blobs.as_slice() else { anyhow::bail!("{page:?}") };
+    assert_eq!(listed.etag.as_ref(), Some(&properties.etag));
+    assert_eq!(listed.modified, properties.modified);
+    let modified = listed.modified.expect("a time");
+    // Services say whole seconds.
+    let (earliest, latest) = (before - Span::new().seconds(2), Timestamp::now() + Span::new().seconds(2));
+    ensure!((earliest..latest).contains(&modified), "{modified}");
+    assert!(!listed.copying && !properties.copying);
     Ok(())
 }
 
@@ -254,10 +277,10 @@ pub(crate) async fn a_listing_comes_in_pages_of_5000(fixture: &Fixture) -> Resul
     }
     let first = container.list("p/", None).await?;
     assert_eq!(first.blobs.len(), 5_000);
-    assert!(first.blobs.is_sorted());
+    assert!(first.blobs.is_sorted_by_key(|blob| &blob.name));
     let marker = first.next.expect("a second page");
     let second = container.list("p/", Some(&marker)).await?;
-    let names: Vec<_> = second.blobs.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<_> = second.blobs.iter().map(|blob| blob.name.as_str()).collect();
     assert_eq!(names, ["p/05000", "p/05001", "p/05002"]);
     assert_eq!(second.next, None);
     Ok(())
