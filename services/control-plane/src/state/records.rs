@@ -284,6 +284,9 @@ pub enum SeenVerdict {
     Imported {
         /// The run.
         run: String,
+        /// What a person should know all the same, such as what copying took away.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
     },
     /// It is left for now, and looked at again.
     Waiting {
