@@ -16,6 +16,6 @@ mod service;
 mod staged;
 mod walking;
 
-pub use config::{Config, RegistryConfig};
+pub use config::Config;
 pub use export::{ExportSettings, Exporter};
 pub use service::run;

@@ -1,14 +1,14 @@
 //! The settings of the service, in TOML.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use transship_host::{HostSettings, ServiceSettings};
 use transship_model::{
     ArtifactReference, ContainerUrl, ImportOptions, PipelineName, RegistryName, RenameRules, Repository,
-    SecretName, StorageCredential,
+    StorageCredential,
 };
+use transship_registry::RegistryConfig;
 use transship_stage::{BrokerConfig, SecretsConfig, WorkerConfig};
 
 use crate::{ImportPipeline, ImportSettings};
@@ -36,32 +36,6 @@ pub struct Config {
     /// The import pipelines, by name. None is needed where messages describe theirs.
     #[serde(default)]
     pub pipelines: BTreeMap<PipelineName, PipelineConfig>,
-}
-
-/// A target registry. Without a user here its credentials come from the Docker configuration file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RegistryConfig {
-    /// `https://HOST[:PORT]`; `http://` for this machine, or where `insecure` is set.
-    pub url: String,
-    /// Whether plain HTTP is meant, though the registry is not on this machine.
-    #[serde(default)]
-    pub insecure: bool,
-    /// Hosts that belong to the registry: `host`, `host:port`, or `.suffix` for a host and all hosts below it.
-    #[serde(default)]
-    pub allowed_hosts: Vec<String>,
-    /// Certificate authorities in PEM that are trusted beside the platform's.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// The user; `password_secret` holds the password.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// The secret with the user's password.
-    #[serde(default)]
-    pub password_secret: Option<SecretName>,
-    /// Another Docker configuration file (`auths` and credential helpers) than that of the process.
-    #[serde(default)]
-    pub docker_config: Option<PathBuf>,
 }
 
 /// An import pipeline.
@@ -104,18 +78,14 @@ impl ServiceSettings for Config {
     fn check(&self) -> Vec<(String, String)> {
         let mut faults = self.broker.check("broker");
         faults.extend(self.worker.check());
+        for (name, registry) in &self.registries {
+            faults.extend(registry.check(&format!("registries.{name}")));
+        }
         let mut demand = |holds: bool, key: String, problem: &str| {
             if !holds {
                 faults.push((key, problem.to_owned()));
             }
         };
-        for (name, registry) in &self.registries {
-            let key = format!("registries.{name}");
-            let pair = registry.username.is_some() == registry.password_secret.is_some();
-            demand(pair, key.clone(), "set both of username and password_secret, or neither");
-            let one = registry.username.is_none() || registry.docker_config.is_none();
-            demand(one, key, "set username and password_secret, or docker_config, not both");
-        }
         let some = self.import.pipelines_from_messages || !self.pipelines.is_empty();
         demand(some, "pipelines".to_owned(), "name one, or set import.pipelines_from_messages");
         for (name, pipeline) in &self.pipelines {

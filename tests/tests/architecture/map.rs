@@ -12,11 +12,11 @@ pub(crate) const MAP: &[(&str, &[&str])] = &[
     ("bus", &["model"]),
     ("secrets", &["model"]),
     ("storage", &["model", "secrets"]),
-    ("registry", &["model"]),
+    ("registry", &["model", "secrets"]),
     ("bundle", &["model"]),
     ("telemetry", &["model"]),
     ("host", &["model", "telemetry"]),
-    ("stage", &["model", "messages", "bus", "telemetry", "host"]),
+    ("stage", &["model", "messages", "bus", "secrets", "telemetry", "host"]),
     (
         "exporter",
         &[
