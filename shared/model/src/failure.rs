@@ -74,6 +74,12 @@ codes! {
     StorageForbidden,
     /// The storage service does not answer, or answers that it cannot now.
     StorageUnavailable,
+    /// The vault refuses the identity.
+    VaultForbidden,
+    /// The vault does not answer, or answers that it cannot now.
+    VaultUnavailable,
+    /// The identity gives no token.
+    IdentityUnavailable,
     /// The registry refuses the credential.
     RegistryForbidden,
     /// The registry refuses the content.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use transship_model::{Class, Code, Failure, SecretName};
 
-use crate::MAX_SECRET_BYTES;
+use crate::{MAX_SECRET_BYTES, VaultError};
 
 /// Why a secret cannot be had. It names the secret and where it was looked for, never a value.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +72,16 @@ pub enum SecretError {
         /// What the file system said.
         source: io::Error,
     },
+    /// A vault does not give it.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
 }
 
 impl SecretError {
     /// What to do, for the person who configures the process.
     pub fn hint(&self) -> String {
         match self {
+            Self::Vault(error) => error.hint().unwrap_or_default(),
             Self::Missing { name, directory } => format!(
                 "write the secret, and nothing else, into the file {name} in the directory of secrets ({}); it is \
                  read at each use, so no restart is needed",
@@ -111,6 +115,7 @@ impl SecretError {
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
         let message = match &error {
+            SecretError::Vault(error) => return error.clone().into(),
             SecretError::Unreadable { source, .. } => format!("{error}: {source}"),
             _ => error.to_string(),
         };
