@@ -200,7 +200,7 @@ async fn next_end(facts: &mut Subscription) -> Result<(FactBody, String)> {
 
 /// The work that the importer would get.
 async fn next_import(bus: &dyn Bus) -> Result<(ImportRequested, String)> {
-    let mut imports = bus.consume(WorkQueue::ImporterImports, 1).await?;
+    let mut imports = bus.consume(WorkQueue::ImporterImports.into(), 1).await?;
     let delivery = timeout(PATIENCE, imports.next()).await?.context("the bus is closed")?;
     let import = ImportRequested::decode(&delivery.message.body)?;
     let trace = delivery.message.headers.get("traceparent").cloned().unwrap_or_default();

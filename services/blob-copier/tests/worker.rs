@@ -80,7 +80,7 @@ async fn work_that_lacks_a_secret_waits_for_it_and_goes_on_by_itself() -> Result
     assert_eq!(target.read(&name(), 0..length, None).await?, source.read(&name(), 0..length, None).await?);
     assert_eq!(target.committed_blocks(&name()).await?, source.committed_blocks(&name()).await?);
     let delivery =
-        bus.consume(WorkQueue::ImporterImports, 1).await?.next().await.context("the bus is closed")?;
+        bus.consume(WorkQueue::ImporterImports.into(), 1).await?.next().await.context("the bus is closed")?;
     assert_eq!(ImportRequested::decode(&delivery.message.body)?.etag, Some(etag));
     cancel.cancel();
     worker.await??;

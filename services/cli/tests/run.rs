@@ -217,7 +217,7 @@ async fn ctrl_c_leaves_the_run_to_the_services() -> Result<()> {
     let mut child =
         stack.home.start(&["run", "export", "--artifact", "team/app:1", "--blob", "one", "--wait"]);
     let broker = Broker::connect(BusSettings::new(Secret::new(&stack.url), "test"));
-    let mut parts = broker.consume(transship_bus::WorkQueue::ExporterParts, 1).await?;
+    let mut parts = broker.consume(transship_bus::WorkQueue::ExporterParts.into(), 1).await?;
     let delivery = tokio::select! {
         delivery = parts.next() => delivery.expect("the bus is open"),
         ended = child.wait() => panic!("{ended:?}"),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::{BusError, Destination, HoldDelay, Incoming, MAX_BODY_BYTES, Outgoing, WorkQueue};
+use crate::topology::Family;
+use crate::{BusError, Destination, HoldDelay, Incoming, MAX_BODY_BYTES, Outgoing};
 
 /// All text headers of a message together, in bytes. The headers of a message are one frame of AMQP, and a
 /// frame that is too large costs the whole connection, with everything else that it carries.
@@ -20,7 +21,7 @@ const MAX_REASON_BYTES: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     /// Through the default exchange to a queue of the family of `family`.
-    Queue { name: String, family: WorkQueue },
+    Queue { name: String, family: Family },
     /// To the exchange of facts.
     Facts { key: String },
 }
@@ -54,7 +55,9 @@ impl Envelope {
     pub(crate) fn first(message: Outgoing) -> Result<Self, BusError> {
         check(&message)?;
         let (route, mandatory) = match message.destination {
-            Destination::Work(queue) => (Route::Queue { name: queue.name().to_owned(), family: queue }, true),
+            Destination::Work(queue) => {
+                (Route::Queue { name: queue.name().to_owned(), family: Family::Work(queue) }, true)
+            }
             Destination::Facts { key, mandatory } => (Route::Facts { key }, mandatory),
         };
         Ok(Self {
@@ -70,18 +73,18 @@ impl Envelope {
         })
     }
 
-    /// The next attempt of a message that was taken from `queue`, to be held for `delay`.
-    pub(crate) fn retry(message: &Incoming, queue: WorkQueue, delay: HoldDelay, reason: &str) -> Self {
+    /// The next attempt of a message that was taken from a queue of `family`, to be held for `delay`.
+    pub(crate) fn retry(message: &Incoming, family: Family, delay: HoldDelay, reason: &str) -> Self {
         let attempt = message.attempt.saturating_add(1);
-        Self::again(message, queue, queue.hold_queue(delay), attempt, reason)
+        Self::again(message, family, family.hold_queue(delay), attempt, reason)
     }
 
-    /// A message that was taken from `queue`, for its dead-letter queue.
-    pub(crate) fn dead_letter(message: &Incoming, queue: WorkQueue, reason: &str) -> Self {
-        Self::again(message, queue, queue.dead_letter_queue(), message.attempt, reason)
+    /// A message that was taken from a queue of `family`, for its dead-letter queue.
+    pub(crate) fn dead_letter(message: &Incoming, family: Family, reason: &str) -> Self {
+        Self::again(message, family, family.dead_letter_queue(), message.attempt, reason)
     }
 
-    fn again(message: &Incoming, family: WorkQueue, name: String, attempt: u32, reason: &str) -> Self {
+    fn again(message: &Incoming, family: Family, name: String, attempt: u32, reason: &str) -> Self {
         Self {
             route: Route::Queue { name, family },
             mandatory: true,
@@ -167,6 +170,7 @@ pub(crate) fn clean_reason(reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::WorkQueue;
 
     fn outgoing() -> Outgoing {
         Outgoing {
@@ -189,6 +193,7 @@ mod tests {
             attempt: u32::MAX,
             redelivered: false,
             routing_key: String::new(),
+            death: None,
         }
     }
 
@@ -219,8 +224,12 @@ mod tests {
             ["traceparent", "x-death", "X-First-Death-Queue", "CC", "bcc", "x"]
                 .map(|key| (key.to_owned(), "v".to_owned()))
                 .into();
-        let retry =
-            Envelope::retry(&incoming(headers.clone()), WorkQueue::ExporterParts, HoldDelay::OneMinute, "r");
+        let retry = Envelope::retry(
+            &incoming(headers.clone()),
+            Family::Work(WorkQueue::ExporterParts),
+            HoldDelay::OneMinute,
+            "r",
+        );
         let first = Envelope::first(Outgoing { headers, ..outgoing() }).unwrap();
         for envelope in [retry, first] {
             assert_eq!(envelope.headers.into_keys().collect::<Vec<_>>(), ["traceparent", "x"]);
@@ -230,7 +239,8 @@ mod tests {
     #[test]
     fn a_foreign_message_with_huge_headers_can_still_become_a_dead_letter() {
         let headers = (0..100).map(|n| (format!("h{n:03}"), "v".repeat(1000))).collect();
-        let dead = Envelope::dead_letter(&incoming(headers), WorkQueue::ImporterImports, "poison");
+        let dead =
+            Envelope::dead_letter(&incoming(headers), Family::Work(WorkQueue::ImporterImports), "poison");
         assert_eq!(dead.headers.len(), MAX_HEADER_BYTES / 1004);
         assert_eq!(dead.route.key(), "importer.imports.dead");
     }
@@ -245,8 +255,12 @@ mod tests {
 
     #[test]
     fn attempts_do_not_overflow() {
-        let retry =
-            Envelope::retry(&incoming(BTreeMap::new()), WorkQueue::ExporterParts, HoldDelay::TwoHours, "");
+        let retry = Envelope::retry(
+            &incoming(BTreeMap::new()),
+            Family::Work(WorkQueue::ExporterParts),
+            HoldDelay::TwoHours,
+            "",
+        );
         assert_eq!(retry.attempt, u32::MAX);
         assert_eq!(retry.route.key(), "exporter.parts.hold.2h");
     }

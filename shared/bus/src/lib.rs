@@ -11,8 +11,8 @@ mod topology;
 
 pub use in_process::InProcess;
 pub use port::{
-    Bus, BusError, BusState, Deliveries, Delivery, Destination, Incoming, Outgoing, Settle, Settled,
-    Subscription,
+    Bus, BusError, BusState, Death, Deliveries, Delivery, Destination, GivenUpBy, Incoming, Outgoing,
+    QueueLook, Settle, Settled, Subscription,
 };
 pub use rabbitmq::{BusSettings, BusSettingsError, RabbitMq};
-pub use topology::{FACTS_EXCHANGE, HoldDelay, MAX_BODY_BYTES, WorkQueue};
+pub use topology::{FACTS_EXCHANGE, FACTS_QUEUE, HoldDelay, Inbox, MAX_BODY_BYTES, WorkQueue};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{HoldDelay, WorkQueue};
+use crate::{HoldDelay, Inbox, WorkQueue};
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,35 @@ pub struct Incoming {
     pub redelivered: bool,
     /// The routing key that it was published with.
     pub routing_key: String,
+    /// Why it is a dead letter; only where it came from [`Inbox::DeadLetters`].
+    pub death: Option<Death>,
+}
+
+/// Why a message is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// Who gave it up.
+    pub by: GivenUpBy,
+    /// Why: one line of at most 1 KiB.
+    pub reason: String,
+}
+
+/// Who gave a message up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUpBy {
+    /// Whoever took it, by [`Settle::dead_letter`].
+    Consumer,
+    /// The broker, which knows no reason but its own: too many deliveries, or it expired.
+    Broker,
+}
+
+/// A look at a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLook {
+    /// Messages that wait; those that were delivered and not settled are not among them.
+    pub ready: u64,
+    /// Consumers.
+    pub consumers: u32,
 }
 
 /// What became of a settlement.
@@ -81,10 +110,11 @@ pub trait Settle: Send {
     async fn release(self: Box<Self>) -> Result<Settled, BusError>;
 
     /// Publishes the message with the next attempt to the hold queue of `delay`, awaits the confirm, then acks.
+    /// A dead letter is held for its work queue.
     async fn retry(self: Box<Self>, delay: HoldDelay, reason: &str) -> Result<Settled, BusError>;
 
     /// Publishes the message to the dead-letter queue with the reason (at most 1 KiB of it), awaits the
-    /// confirm, then acks.
+    /// confirm, then acks. A dead letter goes behind the others.
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<Settled, BusError>;
 }
 
@@ -133,8 +163,14 @@ pub trait Bus: Send + Sync {
     /// and [`BusError::TooLarge`], in which case none was published.
     async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), BusError>;
 
-    /// Consumes a work queue with `slots` deliveries outstanding at most (prefetch = worker slots).
-    async fn consume(&self, queue: WorkQueue, slots: u16) -> Result<Box<dyn Deliveries>, BusError>;
+    /// Consumes a queue with `slots` deliveries outstanding at most (prefetch = worker slots).
+    async fn consume(&self, inbox: Inbox, slots: u16) -> Result<Box<dyn Deliveries>, BusError>;
+
+    /// Looks at a queue, and changes nothing.
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`] where the broker is away, the queue is not there, or this user may not look.
+    async fn look(&self, inbox: Inbox) -> Result<QueueLook, BusError>;
 
     /// Binds a temporary queue of one's own to the facts that match `pattern` (`*` one word, `#` any words),
     /// and returns once it is bound. After a lost connection it is bound again: facts published meanwhile are

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// The topic exchange of facts.
 pub const FACTS_EXCHANGE: &str = "transship.facts";
 
+/// The queue of facts that wait for the control plane. It is bound to [`FACTS_EXCHANGE`] with `#`, and declared by
+/// the control plane alone: where there is none, facts fill no queue.
+pub const FACTS_QUEUE: &str = "control-plane.facts";
+
 /// The largest body that the bus carries, in bytes: an `export.part` of 250 references, with room.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
@@ -41,11 +45,71 @@ impl WorkQueue {
 
     /// The name of its dead-letter queue.
     pub fn dead_letter_queue(self) -> String {
-        format!("{}.dead", self.name())
+        Family::Work(self).dead_letter_queue()
     }
 
     /// The name of its hold queue for `delay`.
     pub fn hold_queue(self, delay: HoldDelay) -> String {
+        Family::Work(self).hold_queue(delay)
+    }
+}
+
+/// What is consumed, each delivery acknowledged by whoever took it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Inbox {
+    /// A work queue.
+    Work(WorkQueue),
+    /// The dead letters of a work queue. Each says why it is one: [`Incoming::death`](crate::Incoming::death).
+    DeadLetters(WorkQueue),
+    /// The facts that wait for the control plane, durable: [`FACTS_QUEUE`]. Whoever consumes them binds the queue
+    /// to the exchange of facts; before that nothing waits, and no mandatory fact finds a queue.
+    Facts,
+}
+
+impl Inbox {
+    /// The name of the queue that is consumed.
+    pub fn queue(self) -> String {
+        match self {
+            Self::Work(_) | Self::Facts => self.family().name().to_owned(),
+            Self::DeadLetters(queue) => queue.dead_letter_queue(),
+        }
+    }
+
+    /// The queues that belong to it.
+    pub(crate) fn family(self) -> Family {
+        match self {
+            Self::Work(queue) | Self::DeadLetters(queue) => Family::Work(queue),
+            Self::Facts => Family::Facts,
+        }
+    }
+}
+
+impl From<WorkQueue> for Inbox {
+    fn from(queue: WorkQueue) -> Self {
+        Self::Work(queue)
+    }
+}
+
+/// A queue with its dead-letter queue and a hold queue per delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Family {
+    Work(WorkQueue),
+    Facts,
+}
+
+impl Family {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Work(queue) => queue.name(),
+            Self::Facts => FACTS_QUEUE,
+        }
+    }
+
+    pub(crate) fn dead_letter_queue(self) -> String {
+        format!("{}.dead", self.name())
+    }
+
+    pub(crate) fn hold_queue(self, delay: HoldDelay) -> String {
         format!("{}.hold.{}", self.name(), delay.name())
     }
 }

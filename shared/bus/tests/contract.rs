@@ -2,6 +2,8 @@
 
 #[path = "support/flow.rs"]
 mod flow;
+#[path = "support/inboxes.rs"]
+mod inboxes;
 #[path = "support/raw.rs"]
 mod raw;
 #[path = "support/state.rs"]
@@ -22,6 +24,7 @@ use transship_bus::{
 use transship_model::Secret;
 
 use self::flow::{drain, fact};
+use self::inboxes::*;
 use self::raw::{DeadLetter, raw_dead_letters};
 use self::state::{connecting, ready};
 use self::support::{QUEUE, take, within, work};
@@ -138,12 +141,17 @@ contract! {
     headers_travel_except_those_of_the_bus
     a_body_that_is_too_large_is_refused_and_the_largest_travels
     a_closed_bus_delivers_nothing_and_takes_nothing
+    dead_letters_are_taken_with_their_reasons_and_once_acknowledged_never_again
+    a_dead_letter_that_is_retried_goes_back_to_its_work_queue
+    facts_wait_for_the_control_plane_once_it_has_been_there
+    a_fact_is_held_and_comes_again_as_the_next_attempt
+    a_look_counts_what_waits_and_who_consumes
 }
 
 async fn a_message_arrives_as_it_was_sent_and_once_acknowledged_never_again(fixture: &impl Fixture) {
     let bus = fixture.bus();
     in_order(bus, [work("first"), work("second")]).await;
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
 
     let delivery = take(&mut deliveries).await;
     let message = &delivery.message;
@@ -159,7 +167,7 @@ async fn a_message_arrives_as_it_was_sent_and_once_acknowledged_never_again(fixt
     assert_eq!(delivery.settle.ack().await.unwrap(), Settled::Done);
 
     drop(deliveries);
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     assert_eq!(drain(&mut deliveries, 1).await, ["second"]);
     bus.publish(vec![work("third")]).await.unwrap();
     assert_eq!(drain(&mut deliveries, 1).await, ["third"]);
@@ -168,11 +176,11 @@ async fn a_message_arrives_as_it_was_sent_and_once_acknowledged_never_again(fixt
 async fn no_more_deliveries_are_outstanding_than_there_are_slots(fixture: &impl Fixture) {
     let bus = fixture.bus();
     bus.publish((0..5).map(|n| work(&n.to_string())).collect()).await.unwrap();
-    let mut narrow = bus.consume(QUEUE, 2).await.unwrap();
+    let mut narrow = bus.consume(QUEUE.into(), 2).await.unwrap();
     let (first, second) = (take(&mut narrow).await, take(&mut narrow).await);
 
     // What the narrow consumer may not have is left for another one.
-    let mut wide = bus.consume(QUEUE, 8).await.unwrap();
+    let mut wide = bus.consume(QUEUE.into(), 8).await.unwrap();
     let others = drain(&mut wide, 3).await;
     let taken = BTreeSet::from([first.message.message_id, second.message.message_id]);
     assert_eq!(others.iter().filter(|id| !taken.contains(*id)).count(), 3);
@@ -190,7 +198,7 @@ async fn no_more_deliveries_are_outstanding_than_there_are_slots(fixture: &impl 
 async fn a_released_delivery_comes_again_as_the_same_attempt(fixture: &impl Fixture) {
     let bus = fixture.bus();
     in_order(bus, [work("released"), work("other")]).await;
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let released = take(&mut deliveries).await;
     assert_eq!(released.message.message_id, "released");
     assert_eq!(released.settle.release().await.unwrap(), Settled::Done);
@@ -210,7 +218,7 @@ async fn a_retry_comes_back_after_its_delay_as_the_next_attempt(fixture: &impl F
     let bus = fixture.bus();
     let headers = [("traceparent".to_owned(), "00-1".to_owned())].into();
     in_order(bus, [Outgoing { headers, ..work("held") }, work("other")]).await;
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let held = take(&mut deliveries).await;
     let since = Instant::now();
     assert_eq!(held.settle.retry(HoldDelay::TenSeconds, "throttled").await.unwrap(), Settled::Done);
@@ -238,7 +246,7 @@ async fn a_dead_letter_keeps_the_message_and_says_why(fixture: &impl Fixture) {
     let bus = fixture.bus();
     let headers = [("traceparent".to_owned(), "00-1".to_owned())].into();
     in_order(bus, [Outgoing { headers, ..work("poison") }, work("fine")]).await;
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let reason = format!("not MessagePack\r\n\u{1b}[31m{}", "x".repeat(2_000));
     assert_eq!(take(&mut deliveries).await.settle.dead_letter(&reason).await.unwrap(), Settled::Done);
     assert_eq!(drain(&mut deliveries, 1).await, ["fine"]);
@@ -253,7 +261,7 @@ async fn a_dead_letter_keeps_the_message_and_says_why(fixture: &impl Fixture) {
 async fn a_delivery_that_is_dropped_comes_again(fixture: &impl Fixture) {
     let bus = fixture.bus();
     bus.publish(vec![work("dropped")]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     drop(take(&mut deliveries).await);
     let again = take(&mut deliveries).await;
     assert_eq!((again.message.message_id.as_str(), again.message.attempt), ("dropped", 1));
@@ -264,7 +272,7 @@ async fn consumers_share_a_queue_and_each_message_goes_to_one_of_them(fixture: &
     let bus = fixture.bus();
     let ids: Vec<String> = (0..120).map(|n| format!("{n:03}")).collect();
     let consumers = join_all((0..3).map(|_| async {
-        let mut deliveries = bus.consume(QUEUE, 4).await.unwrap();
+        let mut deliveries = bus.consume(QUEUE.into(), 4).await.unwrap();
         drain(&mut deliveries, 40).await
     }));
     let publishing = bus.publish(ids.iter().map(|id| work(id)).collect());
@@ -280,11 +288,11 @@ async fn consumers_share_a_queue_and_each_message_goes_to_one_of_them(fixture: &
 async fn a_consumer_that_is_dropped_gives_back_what_it_has_not_settled(fixture: &impl Fixture) {
     let bus = fixture.bus();
     bus.publish((0..4).map(|n| work(&n.to_string())).collect()).await.unwrap();
-    let mut leaving = bus.consume(QUEUE, 4).await.unwrap();
+    let mut leaving = bus.consume(QUEUE.into(), 4).await.unwrap();
     let in_hand = take(&mut leaving).await;
     drop(leaving);
 
-    let mut staying = bus.consume(QUEUE, 4).await.unwrap();
+    let mut staying = bus.consume(QUEUE.into(), 4).await.unwrap();
     assert_eq!(drain(&mut staying, 3).await.len(), 3);
     // What was in hand is still this consumer's to settle: a worker that drains finishes its work.
     assert_eq!(in_hand.settle.ack().await.unwrap(), Settled::Done);
@@ -384,7 +392,7 @@ async fn headers_travel_except_those_of_the_bus(fixture: &impl Fixture) {
     ];
     let headers = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     bus.publish(vec![Outgoing { headers, ..work("m") }]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let delivery = take(&mut deliveries).await;
     let expected = pairs[..2].iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     assert_eq!(delivery.message.headers, expected);
@@ -403,7 +411,7 @@ async fn a_body_that_is_too_large_is_refused_and_the_largest_travels(fixture: &i
         other => panic!("{other:?}"),
     }
     bus.publish(vec![Outgoing { body: body(MAX_BODY_BYTES), ..work("largest") }]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let delivery = take(&mut deliveries).await;
     assert_eq!(delivery.message.message_id, "largest", "a batch that is refused is refused as a whole");
     assert_eq!(delivery.message.body, body(MAX_BODY_BYTES));
@@ -414,7 +422,7 @@ async fn a_closed_bus_delivers_nothing_and_takes_nothing(fixture: &impl Fixture)
     let bus = fixture.bus();
     ready(bus).await;
     in_order(bus, [work("in hand"), work("waiting")]).await;
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let in_hand = take(&mut deliveries).await;
     let mut subscription = bus.subscribe("#").await.unwrap();
     bus.close().await;

@@ -16,7 +16,7 @@ use self::support::{QUEUE, take, work};
 /// Takes the next delivery in a task of its own, which dies while it settles it.
 async fn die_settling(bus: &dyn Bus, failpoint: &str, settle: impl AsyncFnOnce(transship_bus::Delivery)) {
     fail::cfg(failpoint, "1*panic").unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let delivery = take(&mut deliveries).await;
     let died = std::panic::AssertUnwindSafe(settle(delivery));
     assert!(futures::FutureExt::catch_unwind(died).await.is_err(), "the failpoint was not reached");
@@ -28,7 +28,7 @@ async fn both_copies_of_a_retry_arrive(bus: &dyn Bus) {
         drop(delivery.settle.retry(HoldDelay::TenSeconds, "throttled").await);
     })
     .await;
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let mut attempts = BTreeMap::new();
     for _ in 0..2 {
         let delivery = take(&mut deliveries).await;
@@ -44,7 +44,7 @@ async fn a_dead_letter_is_also_delivered_again(bus: &dyn Bus) {
         drop(delivery.settle.dead_letter("poison").await);
     })
     .await;
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let again = take(&mut deliveries).await;
     assert_eq!(again.message.message_id, "poison");
     again.settle.dead_letter("poison").await.unwrap();

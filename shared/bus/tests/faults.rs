@@ -42,7 +42,7 @@ async fn a_broker_that_restarts_loses_nothing_and_everybody_comes_back() {
     let broker = transship_rig::RabbitMq::start().await.unwrap();
     let bus = RabbitMq::connect(settings(&broker.vhost().await.unwrap()));
     bus.publish((0..50).map(|n| work(&format!("{n:02}"))).collect()).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 2).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 2).await.unwrap();
     let mut taken = drain(&mut deliveries, 10).await;
     let in_hand = take(&mut deliveries).await;
     let subscription = bus.subscribe("#").await.unwrap();
@@ -95,7 +95,7 @@ async fn a_broker_that_is_killed_in_the_middle_of_publishing_keeps_what_it_confi
     let confirmed: BTreeSet<String> = [a, b, c].concat().into_iter().collect();
     assert!(confirmed.len() > 100, "{}", confirmed.len());
 
-    let mut deliveries = bus.consume(QUEUE, 100).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 100).await.unwrap();
     let mut missing = confirmed;
     while !missing.is_empty() {
         let delivery = take(&mut deliveries).await;
@@ -110,7 +110,7 @@ async fn a_broker_short_of_memory_blocks_publishing_but_not_acknowledging() {
     let broker = transship_rig::RabbitMq::start().await.unwrap();
     let bus = RabbitMq::connect(settings(&broker.vhost().await.unwrap()));
     bus.publish(vec![work("a"), work("b"), work("c")]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 2).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 2).await.unwrap();
     let (first, second) = (take(&mut deliveries).await, take(&mut deliveries).await);
     let unheld = second.message.message_id.clone();
 
@@ -176,7 +176,7 @@ async fn a_channel_that_the_broker_closes_is_built_anew_and_delivers_again() {
     broker.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 1500)."]).await.unwrap();
     let bus = RabbitMq::connect(settings(&broker.vhost().await.unwrap()));
     bus.publish(vec![work("slow")]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let slow = take(&mut deliveries).await;
     let reason = connecting(&bus).await;
     assert!(reason.contains(QUEUE.name()) && reason.contains("PRECONDITION_FAILED"), "{reason}");
@@ -192,7 +192,7 @@ async fn a_channel_that_the_broker_closes_is_built_anew_and_delivers_again() {
 async fn connections_that_the_broker_closes_are_built_anew() {
     let broker = transship_rig::RabbitMq::start().await.unwrap();
     let bus = RabbitMq::connect(settings(&broker.vhost().await.unwrap()));
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     for round in 0..3 {
         ready(&bus).await;
         let (closed, reason) =

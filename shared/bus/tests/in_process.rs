@@ -16,7 +16,7 @@ use self::support::{QUEUE, take, within, work};
 async fn each_hold_lasts_as_long_as_it_says_and_each_retry_is_one_attempt_more() {
     let bus = InProcess::new();
     bus.publish(vec![work("held")]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     for (attempt, delay) in (1..).zip(HoldDelay::ALL) {
         let delivery = deliveries.next().await.unwrap();
         assert_eq!(delivery.message.attempt, attempt);
@@ -41,7 +41,7 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
         Err(BusError::Refused { message_id }) => assert_eq!(message_id, "c"),
         other => panic!("{other:?}"),
     }
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     assert_eq!(drain(&mut deliveries, 1).await, ["a"]);
     bus.publish(vec![work("c")]).await.unwrap();
     assert_eq!(drain(&mut deliveries, 2).await, ["b", "c"]);
@@ -50,7 +50,7 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_held_comes_again_after_a_pause_as_the_same_attempt() {
     let bus = InProcess::with_depth(1);
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     bus.publish(vec![work("held")]).await.unwrap();
     take(&mut deliveries).await.settle.retry(HoldDelay::TwoHours, "").await.unwrap();
     bus.publish(vec![work("one too many")]).await.unwrap();
@@ -69,7 +69,7 @@ async fn what_cannot_be_held_comes_again_after_a_pause_as_the_same_attempt() {
 async fn a_released_message_is_the_next_one() {
     let bus = InProcess::new();
     bus.publish(vec![work("a"), work("b")]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     take(&mut deliveries).await.settle.release().await.unwrap();
     assert_eq!(take(&mut deliveries).await.message.message_id, "a");
 }
@@ -77,7 +77,7 @@ async fn a_released_message_is_the_next_one() {
 #[tokio::test(start_paused = true)]
 async fn only_the_newest_dead_letters_are_kept() {
     let bus = InProcess::new();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     for n in 0..1_001 {
         bus.publish(vec![work(&n.to_string())]).await.unwrap();
         take(&mut deliveries).await.settle.dead_letter("poison").await.unwrap();

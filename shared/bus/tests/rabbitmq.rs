@@ -22,7 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tracing_subscriber::EnvFilter;
 use transship_bus::{
-    Bus, BusError, BusSettings, FACTS_EXCHANGE, HoldDelay, MAX_BODY_BYTES, RabbitMq, Settled, WorkQueue,
+    Bus, BusError, BusSettings, FACTS_EXCHANGE, GivenUpBy, HoldDelay, Inbox, MAX_BODY_BYTES, RabbitMq,
+    Settled, WorkQueue,
 };
 use transship_model::Secret;
 
@@ -59,7 +60,7 @@ async fn delete_queue(channel: &Channel, name: &str) {
 async fn a_queue_that_is_deleted_under_its_consumer_is_declared_and_consumed_again() {
     let url = vhost().await;
     let bus = RabbitMq::connect(settings(&url));
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     ready(&bus).await;
     let (_connection, channel) = raw(&url).await;
     let ((), reason) = tokio::join!(delete_queue(&channel, QUEUE.name()), connecting(&bus));
@@ -97,7 +98,7 @@ async fn what_is_deleted_under_a_publisher_is_declared_again_by_who_may_and_an_e
     channel.exchange_delete(FACTS_EXCHANGE.into(), ExchangeDeleteOptions::default()).await.unwrap();
     bus.publish(vec![fact("e", "b", false)]).await.unwrap();
     guest.publish(vec![fact("e", "b", false)]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 2).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 2).await.unwrap();
     assert_eq!(drain(&mut deliveries, 2).await, ["a", "a"]);
     guest.close().await;
     bus.close().await;
@@ -121,7 +122,7 @@ async fn a_queue_with_other_arguments_is_named_until_it_is_gone() {
 async fn who_may_not_declare_waits_for_the_queue_and_says_so() {
     let url = vhost().await;
     let bus = RabbitMq::connect(BusSettings { declare: false, ..settings(&url) });
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let reason = connecting(&bus).await;
     assert!(reason.contains("NOT_FOUND") && reason.contains(QUEUE.name()), "{reason}");
     let operator = RabbitMq::connect(settings(&url));
@@ -205,7 +206,7 @@ async fn a_network_that_falls_silent_is_noticed_by_the_heartbeat() {
     let url = vhost().await;
     let (proxy, proxied) = proxied(&url).await;
     let bus = RabbitMq::connect(BusSettings { heartbeat: Duration::from_secs(2), ..settings(&proxied) });
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     ready(&bus).await;
     proxy.let_through(Passes::Nothing);
     let since = Instant::now();
@@ -236,7 +237,7 @@ async fn a_confirm_that_is_lost_is_a_time_out_and_never_counts_for_the_next_mess
         other => panic!("{other:?}"),
     }
     let direct = RabbitMq::connect(settings(&url));
-    let mut deliveries = direct.consume(QUEUE, 2).await.unwrap();
+    let mut deliveries = direct.consume(QUEUE.into(), 2).await.unwrap();
     assert_eq!(drain(&mut deliveries, 2).await, ["a", "b"], "what timed out had arrived");
     direct.close().await;
     bus.close().await;
@@ -258,7 +259,7 @@ async fn a_full_hold_queue_refuses_and_the_delivery_is_not_lost() {
     let hold = QUEUE.hold_queue(HoldDelay::TwoHours);
     put_policy(&url, "full", &format!(r#"{{"pattern":"^{hold}$","definition":{{"max-length":1}}}}"#)).await;
     bus.publish((0..20).map(|n| work(&format!("{n:02}"))).collect()).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 20).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 20).await.unwrap();
     let mut refused = 0;
     for _ in 0..20 {
         match take(&mut deliveries).await.settle.retry(HoldDelay::TwoHours, "throttled").await {
@@ -290,7 +291,7 @@ async fn a_message_that_is_too_large_becomes_a_dead_letter_and_others_flow() {
         channel.basic_publish("".into(), QUEUE.name().into(), options, &body, properties).await.unwrap();
     sent.await.unwrap();
     bus.publish(vec![work("fine")]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     assert_eq!(drain(&mut deliveries, 1).await, ["fine"]);
     let [letter] = &dead_letters(&url).await[..] else { panic!("one dead letter") };
     assert_eq!((letter.message_id.as_str(), letter.body.as_ref()), ("huge", body.as_slice()));
@@ -310,7 +311,7 @@ async fn a_message_with_headers_that_fill_a_frame_is_delivered_and_can_become_a_
     let options = BasicPublishOptions::default();
     let sent = channel.basic_publish("".into(), QUEUE.name().into(), options, b"", properties).await.unwrap();
     sent.await.unwrap();
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     let delivery = take(&mut deliveries).await;
     assert_eq!(delivery.message.headers["huge"].len(), 120_000);
     assert_eq!(delivery.settle.dead_letter("not transship's").await.unwrap(), Settled::Done);
@@ -339,7 +340,7 @@ async fn the_shipped_definitions_agree_with_what_is_declared_and_stop_a_message_
     api("POST", &format!("definitions/{}", vhost_of(&url)), definitions.to_owned()).await;
     let bus = RabbitMq::connect(settings(&url));
     ready(&bus).await;
-    let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     bus.publish(vec![work("poison")]).await.unwrap();
     // A delivery that is only ever given back, as by a process that dies of it.
     let letters = tokio::select! {
@@ -352,15 +353,61 @@ async fn the_shipped_definitions_agree_with_what_is_declared_and_stop_a_message_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_broker_gave_up_says_so_also_after_a_hold() {
+    let url = vhost().await;
+    let definitions = include_str!("../../../deploy/rabbitmq/definitions.json");
+    api("POST", &format!("definitions/{}", vhost_of(&url)), definitions.to_owned()).await;
+    let limit = r#"{"pattern":"^blob-copier\\.copies$","priority":20,"definition":{"delivery-limit":3,"dead-letter-exchange":"","dead-letter-routing-key":"blob-copier.copies.dead"}}"#;
+    put_policy(&url, "limit", limit).await;
+    let bus = RabbitMq::connect(settings(&url));
+    let mut letters = bus.consume(Inbox::DeadLetters(QUEUE), 2).await.unwrap();
+    ready(&bus).await;
+    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
+    bus.publish(vec![work("deadly")]).await.unwrap();
+    take(&mut deliveries).await.settle.retry(HoldDelay::TenSeconds, "throttled").await.unwrap();
+    let letter = tokio::select! {
+        letter = take(&mut letters) => letter,
+        () = async { while take(&mut deliveries).await.settle.release().await.is_ok() {} } => panic!("a release failed"),
+    };
+    assert_eq!((letter.message.message_id.as_str(), letter.message.attempt), ("deadly", 2));
+    let death = letter.message.death.clone().unwrap();
+    assert_eq!(death.by, GivenUpBy::Broker, "{}", death.reason);
+    for part in ["blob-copier.copies", "(delivery_limit)", "throttled"] {
+        assert!(death.reason.contains(part), "{}", death.reason);
+    }
+    letter.settle.ack().await.unwrap();
+    bus.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_too_large_comes_without_its_body_and_says_so() {
+    let url = vhost().await;
+    let bus = RabbitMq::connect(settings(&url));
+    let mut letters = bus.consume(Inbox::DeadLetters(QUEUE), 1).await.unwrap();
+    ready(&bus).await;
+    let (_connection, channel) = raw(&url).await;
+    let (body, options) = (vec![7; MAX_BODY_BYTES + 1], BasicPublishOptions::default());
+    let properties = BasicProperties::default().with_message_id("huge".into());
+    let dead = QUEUE.dead_letter_queue();
+    channel.basic_publish("".into(), dead.into(), options, &body, properties).await.unwrap().await.unwrap();
+    let letter = take(&mut letters).await;
+    assert_eq!((letter.message.message_id.as_str(), letter.message.body.len()), ("huge", 0));
+    let reason = letter.message.death.clone().unwrap().reason;
+    assert!(reason.contains("gave no reason") && reason.contains("262145 bytes"), "{reason}");
+    letter.settle.ack().await.unwrap();
+    bus.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_definitions_can_be_imported_into_a_broker_that_has_nothing() {
     let definitions = include_str!("../../../deploy/rabbitmq/definitions.json");
     api("POST", "definitions", definitions.to_owned()).await;
     let queues: serde_json::Value =
         serde_json::from_str(&api("GET", "queues/transship", String::new()).await).unwrap();
-    assert_eq!(queues.as_array().unwrap().len(), WorkQueue::ALL.len() * (2 + HoldDelay::ALL.len()));
+    assert_eq!(queues.as_array().unwrap().len(), (WorkQueue::ALL.len() + 1) * (2 + HoldDelay::ALL.len()));
     let policies: serde_json::Value =
         serde_json::from_str(&api("GET", "policies/transship", String::new()).await).unwrap();
-    assert_eq!(policies.as_array().unwrap().len(), WorkQueue::ALL.len() + 2);
+    assert_eq!(policies.as_array().unwrap().len(), WorkQueue::ALL.len() + 3);
 }
 
 fn vhost_of(url: &str) -> &str {

@@ -68,7 +68,7 @@ async fn a_broker_is_trusted_by_the_bundle_that_is_configured_and_not_without_it
         let bus = RabbitMq::connect(settings);
         ready(&bus).await;
         bus.publish(vec![work("sealed")]).await.unwrap();
-        let mut deliveries = bus.consume(QUEUE, 1).await.unwrap();
+        let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
         let delivery = take(&mut deliveries).await;
         assert_eq!(delivery.message.message_id, "sealed");
         delivery.settle.ack().await.unwrap();

@@ -88,7 +88,7 @@ impl<V: Verb> Worker<V> {
     /// # Errors
     /// Where the queue cannot be consumed at all.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), BusError> {
-        let mut deliveries = self.bus.consume(V::QUEUE, self.settings.slots).await?;
+        let mut deliveries = self.bus.consume(V::QUEUE.into(), self.settings.slots).await?;
         let mut work = JoinSet::new();
         self.show_slots(0);
         loop {

@@ -240,7 +240,7 @@ async fn a_shutdown_gives_the_delivery_back_without_burning_an_attempt() {
     }
     let bus = Arc::clone(&bench.bus);
     bench.stop().await;
-    let mut again = bus.consume(WorkQueue::ImporterImports, 1).await.unwrap();
+    let mut again = bus.consume(WorkQueue::ImporterImports.into(), 1).await.unwrap();
     let delivery = tokio::time::timeout(Duration::from_secs(60), again.next()).await.unwrap().unwrap();
     assert_eq!(delivery.message.attempt, 1);
     assert_eq!(ImportRequested::decode(&delivery.message.body).unwrap(), work());

@@ -5,6 +5,7 @@ mod facts;
 mod queue;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
@@ -15,7 +16,10 @@ use self::facts::Facts;
 use self::queue::{InProcessDeliveries, Queue};
 use crate::envelope::{Envelope, Route};
 use crate::port::closed;
-use crate::{Bus, BusError, BusState, Deliveries, Incoming, Outgoing, Subscription, WorkQueue};
+use crate::topology::Family;
+use crate::{
+    Bus, BusError, BusState, Deliveries, Inbox, Incoming, Outgoing, QueueLook, Subscription, WorkQueue,
+};
 
 /// How many messages a queue holds unless told otherwise.
 const DEPTH: usize = 8_192;
@@ -31,6 +35,9 @@ pub struct InProcess {
 struct Shared {
     queues: [Queue; WorkQueue::ALL.len()],
     facts: Facts,
+    /// The facts that wait for the control plane, once it has consumed them for the first time.
+    waiting_facts: Queue,
+    facts_are_bound: AtomicBool,
     /// Cancelled when the bus is closed.
     stop: CancellationToken,
     /// Held messages, and subscriptions.
@@ -46,8 +53,10 @@ impl InProcess {
     /// A bus whose queues hold `depth` messages each, and as many held ones; at least one.
     pub fn with_depth(depth: usize) -> Self {
         let shared = Shared {
-            queues: WorkQueue::ALL.map(|name| Queue::new(name, depth.max(1))),
+            queues: WorkQueue::ALL.map(|queue| Queue::new(Family::Work(queue), depth.max(1))),
             facts: Facts::default(),
+            waiting_facts: Queue::new(Family::Facts, depth.max(1)),
+            facts_are_bound: AtomicBool::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -56,7 +65,7 @@ impl InProcess {
 
     /// The newest dead letters of a queue with their reasons, oldest first; at most 1,000.
     pub fn dead_letters(&self, queue: WorkQueue) -> Vec<(Incoming, String)> {
-        self.shared.queue(queue).dead_letters()
+        self.shared.queue(Family::Work(queue)).dead_letters()
     }
 }
 
@@ -67,17 +76,22 @@ impl Default for InProcess {
 }
 
 impl Shared {
-    fn queue(&self, queue: WorkQueue) -> &Queue {
-        match queue {
-            WorkQueue::ExporterParts => &self.queues[0],
-            WorkQueue::BlobCopierCopies => &self.queues[1],
-            WorkQueue::ImporterImports => &self.queues[2],
+    fn queue(&self, family: Family) -> &Queue {
+        match family {
+            Family::Work(WorkQueue::ExporterParts) => &self.queues[0],
+            Family::Work(WorkQueue::BlobCopierCopies) => &self.queues[1],
+            Family::Work(WorkQueue::ImporterImports) => &self.queues[2],
+            Family::Facts => &self.waiting_facts,
         }
     }
 
     fn accept(&self, envelope: Envelope) -> Result<(), BusError> {
         match &envelope.route {
             Route::Queue { family, .. } => self.queue(*family).push(envelope),
+            Route::Facts { .. } if self.facts_are_bound.load(Ordering::Acquire) => {
+                self.facts.push(Envelope { mandatory: false, ..envelope.clone() })?;
+                self.waiting_facts.push(envelope)
+            }
             Route::Facts { .. } => self.facts.push(envelope),
         }
     }
@@ -94,6 +108,7 @@ fn received(envelope: Envelope) -> Incoming {
         body: envelope.body,
         attempt: envelope.attempt,
         redelivered: false,
+        death: None,
     }
 }
 
@@ -107,9 +122,19 @@ impl Bus for InProcess {
         envelopes.into_iter().try_for_each(|envelope| self.shared.accept(envelope))
     }
 
-    async fn consume(&self, queue: WorkQueue, slots: u16) -> Result<Box<dyn Deliveries>, BusError> {
+    async fn consume(&self, inbox: Inbox, slots: u16) -> Result<Box<dyn Deliveries>, BusError> {
+        if inbox == Inbox::Facts {
+            self.shared.facts_are_bound.store(true, Ordering::Release);
+        }
         let slots = Arc::new(Semaphore::new(slots.max(1).into()));
-        Ok(Box::new(InProcessDeliveries { shared: Arc::clone(&self.shared), queue, slots }))
+        Ok(Box::new(InProcessDeliveries::new(Arc::clone(&self.shared), inbox, slots)))
+    }
+
+    async fn look(&self, inbox: Inbox) -> Result<QueueLook, BusError> {
+        if self.shared.stop.is_cancelled() {
+            return Err(closed());
+        }
+        Ok(self.shared.queue(inbox.family()).look(inbox))
     }
 
     async fn subscribe(&self, pattern: &str) -> Result<Subscription, BusError> {

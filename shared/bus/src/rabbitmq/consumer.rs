@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::Channel;
-use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::FieldTable;
 use tokio::sync::mpsc;
@@ -21,8 +19,8 @@ use super::backoff::Backoff;
 use super::health::Part;
 use super::link::Live;
 use super::settle::Received;
-use super::{Shared, declare, wire};
-use crate::{BusState, Deliveries, Delivery, WorkQueue};
+use super::{Shared, declare, look, wire};
+use crate::{BusState, Deliveries, Delivery, Inbox};
 
 /// How long a consumer that has nothing to do waits before it looks whether the queue has nothing either.
 const IDLE: Duration = Duration::from_secs(30);
@@ -49,20 +47,24 @@ impl Deliveries for RabbitDeliveries {
 }
 
 /// Begins to consume. Returns at once, also where the broker is away.
-pub(super) fn start(shared: &Arc<Shared>, queue: WorkQueue, slots: u16) -> RabbitDeliveries {
+pub(super) fn start(shared: &Arc<Shared>, inbox: Inbox, slots: u16) -> RabbitDeliveries {
     // A prefetch of zero would be unlimited.
     let slots = slots.max(1);
     let stop = shared.stop.child_token();
     let (sender, deliveries) = mpsc::channel(slots.into());
     let part = shared.health.part();
-    let consumer = Consumer { shared: Arc::clone(shared), queue, slots, sender, part, stop: stop.clone() };
+    let queue = inbox.queue();
+    let consumer =
+        Consumer { shared: Arc::clone(shared), inbox, queue, slots, sender, part, stop: stop.clone() };
     shared.tasks.spawn(consumer.run());
     RabbitDeliveries { deliveries, closed: shared.stop.clone(), _stop: stop.drop_guard() }
 }
 
 struct Consumer {
     shared: Arc<Shared>,
-    queue: WorkQueue,
+    inbox: Inbox,
+    /// The queue's name.
+    queue: String,
     slots: u16,
     sender: mpsc::Sender<Received>,
     part: Part,
@@ -94,8 +96,8 @@ impl Consumer {
                 Err(reason) => (reason, None),
             };
             let wait = backoff.next(built);
-            tracing::warn!(queue = self.queue.name(), reason, ?wait, "not consuming");
-            self.part.down(&format!("{}: {reason}", self.queue.name()));
+            tracing::warn!(queue = self.queue, reason, ?wait, "not consuming");
+            self.part.down(&format!("{}: {reason}", self.queue));
             if timeout(wait, self.stop.cancelled()).await.is_ok() {
                 return;
             }
@@ -118,13 +120,13 @@ impl Consumer {
 
     async fn prepare(&self, channel: &Channel) -> lapin::Result<lapin::Consumer> {
         if self.shared.settings.declare {
-            declare::queues(channel, self.queue).await?;
+            declare::queues(channel, self.inbox.family()).await?;
         }
         // Before consuming, since it is the only bound on what lapin buffers; and per consumer, since quorum
         // queues answer a global one by closing the connection.
         channel.basic_qos(self.slots, BasicQosOptions { global: false }).await?;
         let options = BasicConsumeOptions::default();
-        channel.basic_consume(self.queue.name().into(), "".into(), options, FieldTable::default()).await
+        channel.basic_consume(self.queue.as_str().into(), "".into(), options, FieldTable::default()).await
     }
 
     /// Hands over what is delivered until the session ends, and says why; `None` where it was stopped.
@@ -154,8 +156,12 @@ impl Consumer {
     }
 
     async fn hand_over(&self, session: &Session, mut delivery: lapin::message::Delivery) {
-        let message = wire::incoming(&mut delivery);
-        let received = Received::new(&self.shared, self.queue, &session.channel, delivery.acker, message);
+        let message = match self.inbox {
+            Inbox::DeadLetters(queue) => wire::dead_letter(&mut delivery, queue),
+            Inbox::Work(_) | Inbox::Facts => wire::incoming(&mut delivery),
+        };
+        let family = self.inbox.family();
+        let received = Received::new(&self.shared, family, &session.channel, delivery.acker, message);
         match received.oversized() {
             Some(reason) => {
                 self.shared.tasks.spawn(received.bury(reason));
@@ -176,10 +182,9 @@ impl Consumer {
         }
         // On a channel of its own: an answer that is an error closes it.
         let channel = session.live.channel().await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let looking = channel.queue_declare(self.queue.name().into(), options, FieldTable::default());
+        let looking = look::passive(&channel, &self.queue);
         match timeout(self.shared.settings.connect_timeout, looking).await {
-            Ok(Ok(queue)) => Ok(queue.message_count() > 0),
+            Ok(Ok(queue)) => Ok(queue.ready > 0),
             // A user that may consume may be forbidden to look; then this watch is off.
             Ok(Err(error)) if is_forbidden(&error) => Ok(false),
             Ok(Err(error)) => Err(session.live.describe(&error)),

@@ -3,9 +3,11 @@
 
 mod backoff;
 mod consumer;
+mod death;
 mod declare;
 mod health;
 mod link;
+mod look;
 mod publisher;
 mod settings;
 mod settle;
@@ -28,7 +30,7 @@ use self::link::{Link, Supervisor};
 use self::publisher::Publisher;
 pub use self::settings::{BusSettings, BusSettingsError};
 use crate::envelope::Envelope;
-use crate::{Bus, BusError, BusState, Deliveries, Outgoing, Subscription, WorkQueue};
+use crate::{Bus, BusError, BusState, Deliveries, Inbox, Outgoing, QueueLook, Subscription};
 
 /// How long [`Bus::close`] waits for consumers, and then for connections.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -91,8 +93,12 @@ impl Bus for RabbitMq {
         self.shared.publisher.publish_all(envelopes).await
     }
 
-    async fn consume(&self, queue: WorkQueue, slots: u16) -> Result<Box<dyn Deliveries>, BusError> {
-        Ok(Box::new(consumer::start(&self.shared, queue, slots)))
+    async fn consume(&self, inbox: Inbox, slots: u16) -> Result<Box<dyn Deliveries>, BusError> {
+        Ok(Box::new(consumer::start(&self.shared, inbox, slots)))
+    }
+
+    async fn look(&self, inbox: Inbox) -> Result<QueueLook, BusError> {
+        look::look(&self.shared, inbox).await
     }
 
     async fn subscribe(&self, pattern: &str) -> Result<Subscription, BusError> {

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use super::Shared;
 use crate::envelope::{self, Envelope};
-use crate::{BusError, Delivery, HoldDelay, Incoming, Settle, Settled, WorkQueue};
+use crate::topology::Family;
+use crate::{BusError, Delivery, HoldDelay, Incoming, Settle, Settled};
 
 /// How long a delivery that could not be held or buried keeps its slot before it is released: a hold queue
 /// that is full must not become a loop without a pause.
@@ -32,20 +33,20 @@ struct Handles {
     /// Keeps the channel open as long as there is something to settle on it.
     _channel: Arc<Channel>,
     shared: Arc<Shared>,
-    queue: WorkQueue,
+    family: Family,
     message: Incoming,
 }
 
 impl Received {
     pub(super) fn new(
         shared: &Arc<Shared>,
-        queue: WorkQueue,
+        family: Family,
         channel: &Arc<Channel>,
         acker: Acker,
         message: Incoming,
     ) -> Self {
         let (shared, channel) = (Arc::clone(shared), Arc::clone(channel));
-        let handles = Handles { acker, _channel: channel, shared, queue, message: message.clone() };
+        let handles = Handles { acker, _channel: channel, shared, family, message: message.clone() };
         Self { message, unsettled: Unsettled(Some(handles)) }
     }
 
@@ -126,13 +127,13 @@ impl Settle for Unsettled {
     }
 
     async fn retry(mut self: Box<Self>, delay: HoldDelay, reason: &str) -> Result<Settled, BusError> {
-        self.publish(|of| Envelope::retry(&of.message, of.queue, delay, reason)).await?;
+        self.publish(|of| Envelope::retry(&of.message, of.family, delay, reason)).await?;
         fail_point!("bus.retry.published");
         Ok(Unsettled::ack(self).await)
     }
 
     async fn dead_letter(mut self: Box<Self>, reason: &str) -> Result<Settled, BusError> {
-        self.publish(|of| Envelope::dead_letter(&of.message, of.queue, reason)).await?;
+        self.publish(|of| Envelope::dead_letter(&of.message, of.family, reason)).await?;
         fail_point!("bus.dead_letter.published");
         Ok(Unsettled::ack(self).await)
     }

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::Incoming;
-use crate::envelope::{Envelope, is_reserved};
+use super::death;
+use crate::envelope::{Envelope, clean_reason, is_reserved, oversized};
+use crate::{Incoming, WorkQueue};
 
 /// Which attempt a message is. Brokers from 3.10 to 4.x disagree about what `x-death` counts, so transship counts.
 const ATTEMPT: &str = "x-transship-attempt";
 
 /// Why a message is held, or is a dead letter.
-const REASON: &str = "x-transship-reason";
+pub(super) const REASON: &str = "x-transship-reason";
 
 const CONTENT_TYPE: &str = "application/vnd.msgpack";
 
@@ -62,7 +64,20 @@ pub(super) fn incoming(delivery: &mut Delivery) -> Incoming {
         redelivered: delivery.redelivered,
         routing_key: delivery.routing_key.to_string(),
         body: std::mem::take(&mut delivery.data).into(),
+        death: None,
     }
+}
+
+/// The message of a delivery from the dead-letter queue of `queue`. One that is larger than the bus carries comes
+/// without its body, and says so: made a dead letter again, it would come for ever.
+pub(super) fn dead_letter(delivery: &mut Delivery, queue: WorkQueue) -> Incoming {
+    let mut death = death::of(delivery.properties.headers().as_ref(), queue);
+    let mut message = incoming(delivery);
+    if let Some(reason) = oversized(&message) {
+        death.reason = clean_reason(&format!("{}; {reason}, so its body is not kept", death.reason));
+        message.body = Bytes::new();
+    }
+    Incoming { death: Some(death), ..message }
 }
 
 fn text_headers(table: &FieldTable) -> BTreeMap<String, String> {
