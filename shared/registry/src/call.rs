@@ -144,6 +144,9 @@ mod tests {
         assert_eq!(Scopes::push(&a).wider(), None);
         assert_eq!(Scopes::mount(&a, &b).to_string(), "b and team/a");
         assert_eq!(Scopes::Catalog.texts().collect::<Vec<_>>(), ["registry:catalog:*"]);
-        assert_eq!((Scopes::Catalog.wider(), Scopes::Catalog.to_string()), (None, "the list of repositories".into()));
+        assert_eq!(
+            (Scopes::Catalog.wider(), Scopes::Catalog.to_string()),
+            (None, "the list of repositories".into())
+        );
     }
 }

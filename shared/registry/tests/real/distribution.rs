@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt as _, stream};
 use serde_json::json;
 use transship_model::{Digest, MediaType, Repository, Secret, Tag};
 use transship_registry::{
-    Catalog as _, Content, Credentials, DockerConfig, RegistryClient, RegistryError, RegistrySettings,
+    Content, Credentials, DockerConfig, RegistryClient, RegistryError, RegistrySettings,
     ResumableTarget as _, Source as _, StaticCredentials, Target as _,
 };
 use transship_rig::{Registry, RegistryOptions, Side};
@@ -267,7 +267,11 @@ async fn repositories_are_listed_and_tags_resolved() {
     let tag: Tag = "v1".parse().unwrap();
     let all: [&dyn transship_registry::ResumableTarget; 2] = [&client, &twin];
     for target in all {
-        let bytes = manifest(&json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] }));
+        // This registry lists a repository only once it has a blob.
+        let (content, digest) = (Memory(b"blob"[..].into()), Digest::sha256(b"blob"));
+        target.upload(&name, &digest, &content).await.unwrap();
+        let bytes =
+            manifest(&json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] }));
         target.put_manifest(&name, &tagged("v1"), &media_type(MediaType::OCI_INDEX), &bytes).await.unwrap();
     }
     let catalogs: [&dyn transship_registry::Catalog; 2] = [&client, &twin];
