@@ -3,4 +3,5 @@
 //! **May know** the messages, the names of registries and credentials, containers as lists of bundles.
 //! **Never knows** how bytes move.
 
+pub mod deployment;
 pub mod state;

@@ -3,6 +3,7 @@
 //! **May know** JSON and the grammar of ARM resource identifiers.
 //! **Never knows** how a run is carried out, where state is kept, or the other rooms' types.
 
+mod deployment;
 mod error;
 mod id;
 mod lenient;
@@ -13,6 +14,9 @@ mod route;
 mod run;
 mod schedule;
 
+pub use deployment::{
+    Deployment, DeploymentProperties, DeploymentRequest, DeploymentRequestProperties, NotApplied, OutputResource,
+};
 pub use error::{ErrorBody, ErrorDetail};
 pub use id::{Kind, PROVIDER, ResourceId, ResourceIdError, is_name, is_registry_name};
 pub use list::{OperationStatus, Page};
