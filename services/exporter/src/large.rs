@@ -117,6 +117,8 @@ async fn stage_verified(
         Err(Stop::Mismatch(actual)) => {
             tracing::warn!(digest = %planned.digest, %actual, "the digest does not match; reading the blob again");
             let fresh = resume_blob(&segment, []);
+            // One after the other, since each may take the place of one that was read wrongly.
+            let parallel = Parallel { stages: 1, ..parallel };
             stage_ranges(&segment, fresh, blob, staging, context, parallel).await
         }
         result => result,
@@ -134,7 +136,8 @@ async fn stage_ranges(
     context: &Context,
     parallel: Parallel,
 ) -> Result<Staged, Stop> {
-    let Resume::At { mut ids, mut index, before } = resume else { return Err(Stop::NoRanges) };
+    let vouched = vouched_until(segment, &resume, blob, staging, context, parallel).await?;
+    let Resume::At { mut ids, mut index, before, .. } = resume else { return Err(Stop::NoRanges) };
     // Only SHA-256 can go on from the middle; another algorithm reads the prefix again.
     let resumed = (segment.digest().algorithm() == Algorithm::Sha256)
         .then(|| ChainedHash::resume(&before, segment.block(index).range.start))
@@ -165,7 +168,8 @@ async fn stage_ranges(
         let bytes = range.end - range.start;
         hash.update(&block[header..header + bytes as usize]);
         ids.push(id);
-        if index + 1 < count && is_vouched_for(segment, index, &id, &hash, staging) {
+        let is_there = staging.listed_length(&id) == Some(segment.block(index).length());
+        if is_there && index < vouched {
             continue;
         }
         moved += bytes;
@@ -179,7 +183,14 @@ async fn stage_ranges(
             stage_block(staging, context, id, block.into(), bytes, permit).await?;
             return Ok(Staged { ids, segment: segment.clone(), moved });
         }
+        if is_there {
+            // The identifiers of later blocks will vouch for this one, so it must be in its place before they are.
+            std::mem::take(&mut stages).try_collect::<()>().await?;
+        }
         stages.push(stage_block(staging, context, id, block.into(), bytes, permit));
+        if is_there {
+            std::mem::take(&mut stages).try_collect::<()>().await?;
+        }
         if context.slice_is_over() {
             stages.try_collect::<()>().await?;
             return Err(Stop::SliceOver);
@@ -187,12 +198,35 @@ async fn stage_ranges(
     }
 }
 
-/// Whether the block was staged by an earlier attempt, and the next one too: the chaining value in the next
-/// one's identifier is that of the bytes that were staged, so they are these.
-fn is_vouched_for(segment: &Segment, index: u32, id: &Id, after: &ChainedHash, staging: &Staging) -> bool {
-    let next = BlockIdentity::of_blob(segment.digest(), index + 1, after.value()).to_bytes();
-    staging.listed_length(id) == Some(segment.block(index).length())
-        && staging.listed_length(&next) == Some(segment.block(index + 1).length())
+/// The last block that an earlier attempt staged and that no later block vouches for: it alone is staged once more.
+///
+/// The chaining value in an identifier is that of the bytes that were read before it, so a listed block that has
+/// the right one vouches for all listed blocks before it. Blocks are staged side by side: where the attempt died
+/// with gaps in what it had staged, the bytes up to its furthest block are read once to find out.
+async fn vouched_until(
+    segment: &Segment,
+    resume: &Resume,
+    blob: &SourceBlob,
+    staging: &Staging,
+    context: &Context,
+    parallel: Parallel,
+) -> Result<u32, Stop> {
+    let Resume::At { index, before, until, .. } = resume else { return Ok(segment.block_count()) };
+    let (mut last, at) = (*index, segment.block(*index).range.start);
+    let Some(mut hash) = ChainedHash::resume(before, at) else { return Ok(last) };
+    let mut reads = stream::iter(*index..*until)
+        .map(|index| async move { context.unless_cancelled(read_block(segment, index, blob, context)).await })
+        .buffered(parallel.reads);
+    while let Some(read) = reads.next().await {
+        let Some((index, block, header, _permit)) = read? else { return Err(Stop::NoRanges) };
+        let range = segment.block(index).range;
+        hash.update(&block[header..header + (range.end - range.start) as usize]);
+        let next = BlockIdentity::of_blob(segment.digest(), index + 1, hash.value()).to_bytes();
+        if staging.listed_length(&next) == Some(segment.block(index + 1).length()) {
+            last = index + 1;
+        }
+    }
+    Ok(last)
 }
 
 async fn stage_block(

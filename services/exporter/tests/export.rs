@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::*;
-use transship_bundle::{Absence, Discovery, Location};
+use transship_bundle::{Absence, BlockIdentity, ChainedHash, Discovery, Location, Segment};
 use transship_model::*;
 use transship_registry::{MemoryRegistry, Operation as Call, RegistryError};
 use transship_stage::{FollowUp, Outcome, Verb};
-use transship_storage::{Operation, StorageError};
+use transship_storage::{BlockId, Operation, ReadContainer, StorageError, WriteContainer};
 
 const MIB: usize = 1 << 20;
 
@@ -231,7 +231,6 @@ async fn odd_content_is_carried_as_it_is() {
 
 /// A storage error that passes.
 fn outage(world: &World) -> StorageError {
-    use transship_storage::ReadContainer;
     StorageError::Unavailable {
         container: world.container.url().clone(),
         reason: "outage".into(),
@@ -262,6 +261,89 @@ async fn after_a_failure_at_any_call_the_next_attempt_ends_the_same_and_repeats_
             // Two large blobs and one group were in flight.
             assert!(world.container.staged_count() <= staged + 2, "{operation:?} {nth}");
         }
+    }
+}
+
+/// Stages what an attempt left behind that died: blocks of the large blob, by their index; `damaged` ones with other
+/// bytes.
+async fn leave_behind(world: &World, large: &[(BlockId, bytes::Bytes)], staged: &[usize], damaged: &[usize]) {
+    for index in staged {
+        let (id, mut bytes) = large[*index].clone();
+        if damaged.contains(index) {
+            bytes = vec![0; bytes.len()].into();
+        }
+        world.container.stage(&blob_name(), &id, bytes).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whatever_gaps_an_attempt_left_one_block_of_a_blob_at_most_is_staged_again() {
+    let uninterrupted = World::new();
+    let prepare = |world: &World| drop(world.image("a", Some("1"), &[60 * MIB]));
+    prepare(&uninterrupted);
+    uninterrupted.export(&uninterrupted.work(&["a:1"])).await.unwrap();
+    let expected = uninterrupted.container.content(&blob_name()).unwrap();
+    let digest = Digest::sha256(&content(&format!("layer {}", 60 * MIB), 60 * MIB));
+    let owner = BlockIdentity::of_blob(&digest, 0, [0; 32]).owner;
+    let (mut large, mut others, mut at) = (Vec::new(), 0, 0);
+    for block in uninterrupted.container.committed_blocks(&blob_name()).await.unwrap() {
+        let bytes = expected.slice(at..at + block.length as usize);
+        at += bytes.len();
+        match BlockIdentity::parse(block.id.as_bytes()) {
+            Some(identity) if identity.owner == owner => large.push((block.id, bytes)),
+            _ => others += 1,
+        }
+    }
+    assert_eq!(large.len(), 8);
+    for (staged, damaged, repeated) in [
+        (&[][..], &[][..], 0),
+        (&[0, 1, 2], &[2], 1),
+        (&[0, 1, 2, 4], &[4], 1),
+        (&[0, 2, 4, 6], &[6], 1),
+        (&[1, 3], &[3], 1),
+        (&[5], &[5], 1),
+        (&[0, 1, 2, 3, 4, 5, 6, 7], &[], 0),
+    ] {
+        let world = World::new();
+        prepare(&world);
+        leave_behind(&world, &large, staged, damaged).await;
+        let before = world.container.staged_count();
+        world.export(&world.work(&["a:1"])).await.unwrap();
+        assert!(world.container.content(&blob_name()).unwrap() == expected, "{staged:?}");
+        let now = world.container.staged_count() - before;
+        assert_eq!(now as usize, others + large.len() - staged.len() + repeated, "{staged:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_block_that_was_read_wrongly_is_replaced_whatever_was_staged_after_it() {
+    let reference = World::new();
+    reference.image("a", Some("1"), &[40 * MIB]);
+    reference.export(&reference.work(&["a:1"])).await.unwrap();
+    let expected = reference.container.content(&blob_name()).unwrap();
+    let layer = content(&format!("layer {}", 40 * MIB), 40 * MIB);
+    let digest = Digest::sha256(&layer);
+    let segment = Segment::new(&digest, layer.len() as u64);
+    for (wrong, gap) in [(0, None), (1, None), (1, Some(2)), (2, Some(3))] {
+        let world = World::new();
+        world.image("a", Some("1"), &[40 * MIB]);
+        // What an attempt stages whose read of one block went wrong: the chain of all later ones is another.
+        let mut hash = ChainedHash::new(Algorithm::Sha256);
+        for index in 0..segment.block_count() - 1 {
+            let block = segment.block(index);
+            let id = BlockIdentity::of_blob(&digest, index, hash.value()).to_bytes();
+            let mut bytes = layer[block.range.start as usize..block.range.end as usize].to_vec();
+            if index == wrong {
+                bytes[100] ^= 1;
+            }
+            hash.update(&bytes);
+            if gap != Some(index) {
+                let staged = [block.before.to_vec(), bytes, vec![0; block.after]].concat();
+                world.container.stage(&blob_name(), &BlockId::new(id), staged.into()).await.unwrap();
+            }
+        }
+        world.export(&world.work(&["a:1"])).await.unwrap();
+        assert!(world.container.content(&blob_name()).unwrap() == expected, "{wrong} {gap:?}");
     }
 }
 

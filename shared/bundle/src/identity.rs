@@ -35,6 +35,13 @@ pub fn execution_of(metadata: &BTreeMap<String, String>) -> Option<Execution> {
     Some(Execution { id, generation })
 }
 
+/// The part that a blob's metadata names.
+pub fn part_of(metadata: &BTreeMap<String, String>) -> Option<Part> {
+    let (number, count) = metadata.get(PART)?.split_once("-of-")?;
+    let part = Part { number: number.parse().ok()?, count: count.parse().ok()? };
+    (1..=part.count).contains(&part.number).then_some(part)
+}
+
 /// Writes into the metadata of a bundle's blob which import pipeline it will be announced to. `None` takes an
 /// earlier announcement away: it was about the blob in another container.
 pub fn announce(metadata: &mut BTreeMap<String, String>, pipeline: Option<&PipelineName>) {
@@ -111,6 +118,12 @@ mod tests {
         let metadata = bundle_metadata(&execution("run", 5), Part::ONLY, &Digest::sha256(b""));
         assert_eq!(metadata["category"], "acr-transfer-blob");
         assert_eq!(execution_of(&metadata), Some(execution("run", 5)));
+        assert_eq!(part_of(&metadata), Some(Part::ONLY));
+        for (text, expected) in [("2-of-40", Some((2, 40))), ("0-of-1", None), ("3-of-2", None), ("x", None)]
+        {
+            let metadata = BTreeMap::from([(PART.to_owned(), text.to_owned())]);
+            assert_eq!(part_of(&metadata).map(|part| (part.number, part.count)), expected, "{text}");
+        }
     }
 
     #[test]

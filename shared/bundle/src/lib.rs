@@ -24,7 +24,7 @@ pub use blocks::{BLOCK_ID_BYTES, BlockIdentity, block_size, end_block, end_block
 pub use catalog::{Catalog, CatalogArtifact, CatalogError, Location};
 pub use chain::{ChainValue, ChainedHash};
 pub use head::{Head, HeadError, HeadParse, encode_head};
-pub use identity::{Precedence, announce, announced_to, bundle_metadata, execution_of, precedence};
+pub use identity::{Precedence, announce, announced_to, bundle_metadata, execution_of, part_of, precedence};
 pub use layout::{ContentPlan, GROUP_LIMIT, PlannedBlob, SMALL_LIMIT, plan_content};
 pub use open::{OpenError, Opened, open};
 pub use resume::{Resume, resume_blob};

@@ -21,6 +21,9 @@ pub enum Resume {
         index: u32,
         /// The chaining value before it.
         before: ChainValue,
+        /// The highest index of which some block is staged, and at least `index`. Blocks are staged side by side,
+        /// so there may be gaps between the two.
+        until: u32,
     },
 }
 
@@ -44,11 +47,12 @@ pub fn resume_blob<'a>(segment: &Segment, staged: impl IntoIterator<Item = (&'a 
         let is_right = length == segment.block(identity.index).length() && found[at].is_none();
         found[at] = Some(if is_right { Ok(identity.before) } else { Err(()) });
     }
+    let until = (found.len() as u32).saturating_sub(1);
     let prefix: Vec<ChainValue> = found.iter().map_while(|block| block.and_then(Result::ok)).collect();
     let id = |(index, before): (u32, &ChainValue)| BlockIdentity { owner, index, before: *before }.to_bytes();
     match prefix.split_last() {
         // The chaining value before the first block is a constant; anything else is not ours.
-        Some(_) if prefix[0] != fresh => Resume::At { ids: Vec::new(), index: 0, before: fresh },
+        Some(_) if prefix[0] != fresh => Resume::At { ids: Vec::new(), index: 0, before: fresh, until },
         Some(_) if prefix.len() == count as usize => {
             Resume::Complete { ids: (0..).zip(&prefix).map(id).collect() }
         }
@@ -56,8 +60,9 @@ pub fn resume_blob<'a>(segment: &Segment, staged: impl IntoIterator<Item = (&'a 
             ids: (0..).zip(before_last).map(id).collect(),
             index: before_last.len() as u32,
             before: *last,
+            until,
         },
-        None => Resume::At { ids: Vec::new(), index: 0, before: fresh },
+        None => Resume::At { ids: Vec::new(), index: 0, before: fresh, until },
     }
 }
 
@@ -92,8 +97,9 @@ mod tests {
     fn index_of(resume: Resume) -> Option<u32> {
         match resume {
             Resume::Complete { .. } => None,
-            Resume::At { ids, index, .. } => {
+            Resume::At { ids, index, until, .. } => {
                 assert_eq!(ids.len(), index as usize);
+                assert!(until >= index);
                 Some(index)
             }
         }
@@ -108,6 +114,19 @@ mod tests {
         let mut shuffled = staged.clone();
         shuffled.reverse();
         assert!(matches!(resume(&segment, &shuffled), Resume::Complete { ids } if ids.len() == 4));
+    }
+
+    #[test]
+    fn what_is_staged_behind_a_gap_is_known() {
+        let (segment, staged) = blocks();
+        let until_of = |staged: &[_]| match resume(&segment, staged) {
+            Resume::At { index, until, .. } => (index, until),
+            Resume::Complete { .. } => panic!("there is a gap"),
+        };
+        assert_eq!(until_of(&[]), (0, 0));
+        assert_eq!(until_of(&staged[..3]), (2, 2));
+        assert_eq!(until_of(&staged[1..3]), (0, 2));
+        assert_eq!(until_of(&[staged[0], staged[3]]), (0, 3));
     }
 
     #[test]
