@@ -4,4 +4,5 @@
 //! **Never knows** how bytes move.
 
 pub mod deployment;
+pub mod fold;
 pub mod state;

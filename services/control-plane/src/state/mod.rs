@@ -1,9 +1,30 @@
 //! State that survives: what was asked for is written before it is answered, what was heard before it is
 //! acknowledged.
+//!
+//! One code base for SQLite and PostgreSQL. Whatever writes goes through one [`writer`], which makes one
+//! transaction of what waits for it; readers have connections of their own.
 
+mod dead_letters;
+mod error;
+mod folding;
+mod leases;
+mod outbox;
+mod parts;
+mod put;
 mod records;
+mod resources;
+mod runs;
+mod schedules;
+mod schema;
+mod store;
+mod triggers;
+mod values;
+mod writer;
 
+pub use error::StoreError;
 pub use records::{
-    Action, DeadLetter, Origin, OutboxItem, OutboxRow, PipelineSnapshot, Queue, ResourceRecord, RunKind,
-    RunRecord, RunState, SeenBlob, SeenVerdict,
+    Action, Claim, DeadLetter, Folded, NewDeadLetter, NewExecution, NewRun, Origin, OutboxItem, OutboxRow,
+    PartRecord, PipelineSnapshot, PutOutcome, Queue, ResourceRecord, RunDecision, RunKind, RunRecord,
+    RunState, SeenBlob, SeenVerdict, TagState,
 };
+pub use store::Store;

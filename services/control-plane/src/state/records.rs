@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use transship_api::{Kind, ResourceId, RunRequest};
+use transship_api::{ErrorDetail, Kind, ResourceId, RunRequest};
 use transship_bus::WorkQueue;
 use transship_model::{
-    BlobName, Code, ContainerUrl, Execution, ExportOptions, Failure, ImportDestination, PipelineName,
-    RegistryName, Route, StorageCredential,
+    BlobName, Code, ContainerUrl, Execution, ExecutionId, ExportOptions, Failure, ImportDestination,
+    PipelineName, RegistryName, Route, StorageCredential,
 };
+
+use crate::fold::{PartState, PartSummary, RunView};
 
 /// A pipeline or route. Runs are [`RunRecord`]s.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +56,16 @@ pub enum Origin {
     },
     /// A tag that appeared or moved.
     Schedule,
+}
+
+impl RunKind {
+    /// The name under which it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Export => "export",
+            Self::Import => "import",
+        }
+    }
 }
 
 /// Where a run is.
@@ -109,6 +121,23 @@ pub struct PipelineSnapshot {
     pub action: Action,
 }
 
+impl PipelineSnapshot {
+    /// What a run of this pipeline looks at.
+    pub fn view(&self, part: Option<u32>) -> RunView {
+        match &self.action {
+            Action::Export { options, .. } => {
+                let continues = options.continue_on_errors;
+                RunView { kind: RunKind::Export, target: None, part, continues }
+            }
+            Action::Import { destination, .. } => {
+                let (target, continues) =
+                    (Some(self.container.clone()), destination.options.continue_on_errors);
+                RunView { kind: RunKind::Import, target, part, continues }
+            }
+        }
+    }
+}
+
 /// What a pipeline does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -154,8 +183,10 @@ pub struct RunRecord {
     pub pipeline: PipelineSnapshot,
     /// The blob that was asked for.
     pub blob: BlobName,
-    /// How many parts the run has; 0 while that is not known.
+    /// How many parts its execution has; 0 while that is not known.
     pub parts: u32,
+    /// What it looks at of the execution's parts.
+    pub view: RunView,
     /// Where it is.
     pub state: RunState,
     /// What lists show of its parts, in JSON: see `fold::RunSummary`.
@@ -172,6 +203,107 @@ pub struct RunRecord {
     pub finished_ms: Option<i64>,
     /// When something was last heard of it.
     pub heard_ms: i64,
+}
+
+/// A run to be made, or made again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRun {
+    /// The identifier as its maker wrote it.
+    pub id: ResourceId,
+    /// Whether it exports or imports.
+    pub kind: RunKind,
+    /// The location that the client sent.
+    pub location: Option<String>,
+    /// What it carries out.
+    pub execution: NewExecution,
+    /// The name of its long-running operation, never used before.
+    pub operation: String,
+    /// What was asked for.
+    pub request: RunRequest,
+    /// What makes the same request run again.
+    pub force_update_tag: Option<String>,
+    /// What started it.
+    pub origin: Origin,
+    /// The pipeline as it is.
+    pub pipeline: PipelineSnapshot,
+    /// The blob that was asked for.
+    pub blob: BlobName,
+    /// The W3C trace context of the run.
+    pub traceparent: String,
+    /// Who makes it.
+    pub by: String,
+    /// Now, in milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// What a new run carries out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewExecution {
+    /// An execution of its own, which is started: the run waits, with a `Start` in the outbox. The identity is that
+    /// of a run that was never made before; one that is made again keeps its own. The store gives the generation.
+    Own(ExecutionId),
+    /// Work of another execution that is under way already, such as the import that a copier asked for: nothing is
+    /// started, and the run runs at once.
+    Adopted {
+        /// The other execution.
+        execution: Execution,
+        /// How many parts it has.
+        parts: u32,
+        /// The only part that the run is about, where it is not about all of them.
+        only: Option<u32>,
+    },
+}
+
+/// What to do about a run that is asked for.
+#[derive(Debug)]
+pub enum RunDecision {
+    /// Make it, or make it again.
+    Start(Box<NewRun>),
+    /// It is there, and the same was asked for.
+    Same,
+    /// It cannot be: the HTTP status and why.
+    Refuse(u16, ErrorDetail),
+}
+
+/// What became of a run that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PutOutcome {
+    /// It was made, or made again.
+    Started(RunRecord),
+    /// It was there.
+    Unchanged(RunRecord),
+    /// It cannot be.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Why.
+        error: ErrorDetail,
+    },
+}
+
+/// A part of an execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartRecord {
+    /// Which part, from 1.
+    pub number: u32,
+    /// What is known of it.
+    pub state: PartState,
+    /// The same for the run.
+    pub summary: PartSummary,
+}
+
+/// What became of a fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Folded {
+    /// It is part of the state now, and these runs ended by it.
+    Applied {
+        /// The runs.
+        ended: Vec<ResourceId>,
+    },
+    /// It is about a run that was deleted, or about an earlier generation.
+    Ignored,
+    /// Its execution was never here.
+    Unknown,
 }
 
 /// Something that is still to be done, written with what it follows from in one transaction.
@@ -222,6 +354,24 @@ pub enum Queue {
     ImporterImports,
 }
 
+impl Queue {
+    /// The name under which it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ExporterParts => "exporter-parts",
+            Self::BlobCopierCopies => "blob-copier-copies",
+            Self::ImporterImports => "importer-imports",
+        }
+    }
+
+    /// The queue of a name under which it is stored.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::ExporterParts, Self::BlobCopierCopies, Self::ImporterImports]
+            .into_iter()
+            .find(|queue| queue.name() == name)
+    }
+}
+
 impl From<Queue> for WorkQueue {
     fn from(queue: Queue) -> Self {
         match queue {
@@ -255,6 +405,48 @@ pub struct DeadLetter {
     pub at_ms: i64,
     /// When it was put back into its queue, where it was.
     pub requeued_ms: Option<i64>,
+}
+
+/// A message that was given up, to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewDeadLetter {
+    /// The work queue that it was for.
+    pub queue: Queue,
+    /// Its message id; empty where it had none.
+    pub message_id: String,
+    /// Its kind; empty where it had none.
+    pub kind: String,
+    /// The execution's identity, where it said one.
+    pub execution: Option<String>,
+    /// Text headers.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Why it was given up.
+    pub reason: String,
+    /// Now, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+}
+
+/// Whose import of a bundle it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The caller's.
+    Mine,
+    /// Another run's.
+    Taken {
+        /// The run's resource id.
+        run: String,
+    },
+}
+
+/// What a schedule last did about a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagState {
+    /// The digest that the tag had.
+    pub digest: String,
+    /// The run that carries it.
+    pub run: String,
 }
 
 /// A bundle that the trigger of a pipeline has seen.

@@ -1,0 +1,169 @@
+//! What a run needs to know of a part: small, so that a run of many parts can be put together again and again.
+
+use serde::{Deserialize, Serialize};
+use transship_messages::{ArtifactOutcome, ArtifactResult};
+use transship_model::{Code, ContainerUrl, Counters, Digest, Stage};
+
+use super::part::PartState;
+use super::stage::StageState;
+use super::{cut, with_hint};
+
+/// How many failed artifacts a part names.
+const NAMED: usize = 10;
+
+/// The longest text about one failed artifact, and about a stage, in characters.
+const TEXT: usize = 500;
+const MESSAGE: usize = 4 << 10;
+
+/// How many names of what is being moved a part shows.
+const IN_FLIGHT: usize = 4;
+
+/// What a run needs to know of a part.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PartSummary {
+    /// Its stages, in the order of the way.
+    pub stages: Vec<StageSummary>,
+}
+
+/// How a stage stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StageStatus {
+    /// It works.
+    Running,
+    /// It failed and tries again.
+    Retrying,
+    /// It is done.
+    Succeeded,
+    /// It failed, and nobody tries again.
+    Failed,
+}
+
+impl StageStatus {
+    /// Whether nothing more will come of it.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// One stage of a part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageSummary {
+    /// Which.
+    pub stage: Stage,
+    /// The container at the end of its way, where it is one of several.
+    pub target: Option<ContainerUrl>,
+    /// How it stands.
+    pub status: StageStatus,
+    /// Its highest attempt.
+    pub attempt: u32,
+    /// What it did. They reconcile once it is over.
+    pub counters: Counters,
+    /// What it is moving.
+    pub in_flight: Vec<String>,
+    /// The code of its failure.
+    pub code: Option<Code>,
+    /// How it failed, or what a person should know of its success.
+    pub message: Option<String>,
+    /// The SHA-256 of the bundle's `index.json`.
+    pub catalog_digest: Option<Digest>,
+    /// Whether the result of each artifact that it counted was heard as well.
+    pub told: bool,
+}
+
+impl PartState {
+    /// What a run needs to know of this part.
+    pub fn summary(&self) -> PartSummary {
+        PartSummary { stages: self.stages.iter().map(|stage| self.summary_of(stage)).collect() }
+    }
+
+    fn summary_of(&self, state: &StageState) -> StageSummary {
+        let failed = state.trouble.as_ref().filter(|_| state.end.is_none());
+        let status = match (&state.end, failed) {
+            (Some(_), _) => StageStatus::Succeeded,
+            (None, Some(trouble)) if trouble.terminal => StageStatus::Failed,
+            (None, Some(_)) => StageStatus::Retrying,
+            (None, None) => StageStatus::Running,
+        };
+        let end = state.end.as_ref();
+        let trouble = failed.map(|trouble| with_hint(&trouble.message, trouble.hint.as_deref()));
+        let message = trouble.or_else(|| match state.stage {
+            Stage::Exporter => self.left_out(),
+            _ => end.and_then(|end| end.message.clone()),
+        });
+        let mut in_flight = if status.is_over() { Vec::new() } else { state.in_flight.names.clone() };
+        in_flight.truncate(IN_FLIGHT);
+        StageSummary {
+            stage: state.stage,
+            target: state.target.clone(),
+            status,
+            attempt: state.attempt.max(end.map_or(0, |end| end.rank.attempt)),
+            counters: self.counters(state, status),
+            in_flight,
+            code: failed.map(|trouble| trouble.code),
+            message: message.map(|message| cut(&message, MESSAGE)),
+            catalog_digest: end.and_then(|end| end.catalog_digest.clone()),
+            told: end.is_none_or(|end| self.is_told(state, end.counters.artifacts_discovered)),
+        }
+    }
+
+    /// What a stage did. Before its end, what was moved and what was found there may overlap after a restart; a
+    /// stage that failed for good has failed with what is left.
+    fn counters(&self, state: &StageState, status: StageStatus) -> Counters {
+        let Some(end) = &state.end else {
+            let mut counters = reconciled(state.counters);
+            if state.stage == Stage::Exporter {
+                let requested = self.artifacts.requested.len() as u64;
+                counters.artifacts_discovered = counters.artifacts_discovered.max(requested);
+            }
+            if status == StageStatus::Failed {
+                let Counters { artifacts_discovered, artifacts_moved, artifacts_skipped, .. } = counters;
+                counters.artifacts_failed = artifacts_discovered - artifacts_moved - artifacts_skipped;
+                let Counters { bytes_discovered, bytes_moved, bytes_skipped, .. } = counters;
+                counters.bytes_failed = bytes_discovered - bytes_moved - bytes_skipped;
+            }
+            return counters;
+        };
+        end.counters
+    }
+
+    /// Facts of one stage may overtake each other: the end of an import may be known before its results.
+    fn is_told(&self, state: &StageState, counted: u64) -> bool {
+        if state.stage != Stage::Importer {
+            return true;
+        }
+        let Some(target) = &state.target else { return true };
+        let results = self.artifacts.imported.iter().find(|known| known.container == *target);
+        results.map_or(0, |known| known.results.len() as u64) >= counted
+    }
+
+    /// The artifacts that are not in the bundle, for a person.
+    fn left_out(&self) -> Option<String> {
+        let left_out = &self.artifacts.left_out;
+        let mut names: Vec<String> = left_out.iter().filter_map(name).take(NAMED).collect();
+        if left_out.len() > NAMED {
+            names.push(format!("and {} more", left_out.len() - NAMED));
+        }
+        (!names.is_empty()).then(|| names.join("; "))
+    }
+}
+
+fn name(result: &ArtifactResult) -> Option<String> {
+    let ArtifactOutcome::Failed { message, hint, .. } = &result.outcome else { return None };
+    let text = cut(&with_hint(message, hint.as_deref()), TEXT);
+    let reference = result.reference.to_string();
+    // A message may name its artifact already.
+    Some(if text.starts_with(&reference) { text } else { format!("{reference}: {text}") })
+}
+
+/// Never more moved and skipped than discovered, whatever overlaps.
+fn reconciled(mut counters: Counters) -> Counters {
+    fn fit(discovered: u64, moved: &mut u64, skipped: &mut u64, failed: &mut u64) {
+        *moved = (*moved).min(discovered);
+        *skipped = (*skipped).min(discovered - *moved);
+        *failed = (*failed).min(discovered - *moved - *skipped);
+    }
+    let c = &mut counters;
+    fit(c.bytes_discovered, &mut c.bytes_moved, &mut c.bytes_skipped, &mut c.bytes_failed);
+    fit(c.artifacts_discovered, &mut c.artifacts_moved, &mut c.artifacts_skipped, &mut c.artifacts_failed);
+    counters
+}

@@ -1,0 +1,49 @@
+//! Where an artifact was seen.
+
+use std::collections::BTreeSet;
+
+use transship_model::ArtifactReference;
+
+use super::error::StoreError;
+use super::records::RunRecord;
+use super::runs;
+use super::store::Store;
+
+fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    StoreError::during(operation)
+}
+
+impl Store {
+    /// The newest runs that name an artifact in their request, or whose parts say something of it: the newest first.
+    ///
+    /// # Errors
+    /// Where they could not be read.
+    pub async fn runs_that_carried(
+        &self,
+        artifact: &ArtifactReference,
+        limit: u32,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        // A reference holds nothing that JSON escapes; of what LIKE does not take by the letter it may hold `_`.
+        let pattern = format!("%\"{}\"%", artifact.to_string().replace('_', "\\_"));
+        let requested = sqlx::query(
+            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
+             WHERE request LIKE $1 ESCAPE '\\' ORDER BY seq DESC LIMIT $2",
+        );
+        let requested = requested.bind(&pattern).bind(i64::from(limit));
+        let requested = requested.fetch_all(self.readers()).await.map_err(failed("look for an artifact"))?;
+        let told = sqlx::query(
+            "SELECT DISTINCT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
+             JOIN part_artifacts ON part_artifacts.execution = runs.execution \
+             AND part_artifacts.generation = runs.generation \
+             WHERE artifacts LIKE $1 ESCAPE '\\' ORDER BY seq DESC LIMIT $2",
+        );
+        let told = told.bind(&pattern).bind(i64::from(limit));
+        let told = told.fetch_all(self.readers()).await.map_err(failed("look for an artifact"))?;
+        let mut found = runs::records(&requested)?;
+        let known: BTreeSet<i64> = found.iter().map(|run| run.seq).collect();
+        found.extend(runs::records(&told)?.into_iter().filter(|run| !known.contains(&run.seq)));
+        found.sort_by_key(|run| std::cmp::Reverse(run.seq));
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+}

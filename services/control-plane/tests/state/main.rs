@@ -1,0 +1,4 @@
+//! The store's contract, on each database that it knows.
+
+mod runs;
+mod scene;
