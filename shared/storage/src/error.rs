@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use transship_model::{BlobName, Class, Code, ContainerUrl, Failure};
+use transship_model::{BlobName, Class, Code, ContainerUrl, Failure, Identity};
+use transship_secrets::{IdentityError, host_of};
+
+use crate::SasFault;
 
 /// Why the storage service did not do what was asked. No message holds a token.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -66,6 +69,42 @@ pub enum StorageError {
         granted: String,
         /// What they are needed for.
         needed_for: &'static str,
+    },
+    /// The SAS token is for something else.
+    #[error("{container} cannot be used: {fault}")]
+    SasUnfit {
+        /// The container.
+        container: ContainerUrl,
+        /// What does not fit.
+        fault: SasFault,
+    },
+    /// The service refuses what an identity wants to do.
+    #[error("{container} refuses {identity} ({needed_for}): {code}")]
+    IdentityForbidden {
+        /// The container.
+        container: ContainerUrl,
+        /// The identity.
+        identity: Identity,
+        /// What it wanted to do.
+        needed_for: &'static str,
+        /// The service's error code.
+        code: String,
+    },
+    /// There is no token to show to the service.
+    #[error("{container} cannot be used: {source}")]
+    NoToken {
+        /// The container.
+        container: ContainerUrl,
+        /// Why not.
+        source: IdentityError,
+    },
+    /// The host of the container is not one that gets a token: nothing was sent.
+    #[error("{container} gets no token: {reason}")]
+    HostNotAllowed {
+        /// The container.
+        container: ContainerUrl,
+        /// Why not.
+        reason: String,
     },
     /// The service refuses the credential for another reason.
     #[error("{container} refuses access: {code}")]
@@ -131,6 +170,27 @@ impl From<StorageError> for Failure {
                 Class::Parked,
                 Code::SasPermission,
                 Some(format!("issue a SAS token that also grants {missing:?}, and put it into the secret")),
+            ),
+            E::SasUnfit { ref fault, .. } => (Class::Parked, fault.code(), Some(fault.hint())),
+            E::IdentityForbidden { ref identity, ref container, .. } => (
+                Class::Parked,
+                Code::StorageForbidden,
+                Some(format!(
+                    "give {identity} the role Storage Blob Data Contributor on {container} (Storage Blob Data \
+                     Reader where it only reads), and check that the account's network rules let this host in"
+                )),
+            ),
+            E::NoToken { source, .. } => {
+                let Self { class, code, hint, .. } = source.into();
+                (class, code, hint)
+            }
+            E::HostNotAllowed { ref container, .. } => (
+                Class::Parked,
+                Code::EgressDenied,
+                Some(format!(
+                    "correct the address of the container, or add {} to secrets.storage_suffixes",
+                    host_of(container.as_url())
+                )),
             ),
             E::Forbidden { .. } => (
                 Class::Parked,

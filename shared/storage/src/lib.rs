@@ -1,11 +1,12 @@
 //! **Owns** containers of blobs: properties, ranged reads, staged blocks and their commit, server-side copy,
 //! listing, deletion under a condition; Azure Storage through its official crate, a local directory, and a
 //! twin in memory.
-//! **May know** SAS tokens, conditions, and what each service cannot do.
+//! **May know** SAS tokens, tokens of identities, conditions, and what each service cannot do.
 //! **Never knows** bundles or registries.
 
 #![allow(clippy::result_large_err, reason = "an error names its container; it is made once a failed request")]
 
+mod access;
 mod azure;
 mod containers;
 mod directory;
@@ -16,9 +17,11 @@ mod open;
 mod operation;
 mod port;
 mod sas;
+mod sas_fault;
 
-pub use azure::{AzureContainer, AzureSettings};
-pub use containers::{Access, Containers};
+pub use access::Access;
+pub use azure::{AzureContainer, AzureSettings, IdentityAccess};
+pub use containers::Containers;
 pub use directory::DirectoryContainer;
 pub use error::StorageError;
 pub use memory::MemoryContainer;
@@ -29,3 +32,4 @@ pub use port::{
     ReadContainer, WriteContainer,
 };
 pub use sas::{SasError, SasToken};
+pub use sas_fault::SasFault;

@@ -135,7 +135,8 @@ pub trait ReadContainer: Send + Sync {
     /// Lists committed blobs whose names begin with `prefix`, a page at a time (at most 5,000).
     async fn list(&self, prefix: &str, marker: Option<&str>) -> Result<BlobPage, StorageError>;
 
-    /// The URL with which a storage service can read the blob itself; `None` where there is no such service.
+    /// The URL with which a storage service can read the blob itself; `None` where there is no such service, or
+    /// where a URL alone does not do, as in a container that is opened by an identity: its blobs are streamed.
     fn copy_source(&self, blob: &BlobName) -> Option<Secret>;
 }
 

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use transship_model::{ContainerUrl, Secret};
 use url::form_urlencoded;
 
-use crate::StorageError;
+use crate::sas_fault::kind_of;
+use crate::{SasFault, StorageError};
 
 /// A SAS token. What it grants can be asked; the token itself is shown to nobody but the service.
 #[derive(Clone)]
@@ -42,14 +43,14 @@ pub enum SasError {
 }
 
 impl SasToken {
-    /// Reads a token, with or without a leading `?`. A `+` is taken as itself, since a signature that was
+    /// Reads a token of either kind, with or without a leading `?` and white space around it. A `+` is taken as itself, since a signature that was
     /// pasted unescaped has it and no field has a space.
     ///
     /// # Errors
     /// Where the text is something else; the error does not repeat it.
     pub fn parse(secret: &Secret) -> Result<Self, SasError> {
         let text = secret.expose();
-        let text = text.strip_prefix('?').unwrap_or(text);
+        let text = text.strip_prefix('?').unwrap_or(text).trim_start();
         if text.is_empty() {
             return Err(SasError::Empty);
         }
@@ -71,7 +72,7 @@ impl SasToken {
             ),
             permissions: field("sp").filter(|letters| are_letters(letters)),
             stored_policy: field("si").is_some(),
-            resource: field("sr"),
+            resource: field("sr").filter(|letters| are_letters(letters)),
             services: field("ss").filter(|letters| are_letters(letters)),
             resource_types: field("srt").filter(|letters| are_letters(letters)),
             start: field("st").as_deref().and_then(moment),
@@ -113,7 +114,7 @@ impl SasToken {
     /// ("reading blobs"). Called before work starts, so that a run does not fail in its middle.
     ///
     /// # Errors
-    /// [`StorageError::SasExpired`], [`StorageError::SasPermission`], or [`StorageError::Forbidden`] where the
+    /// [`StorageError::SasExpired`], [`StorageError::SasPermission`], or [`StorageError::SasUnfit`] where the
     /// token is for another service, kind of resource, protocol or time.
     pub fn check(
         &self,
@@ -129,7 +130,7 @@ impl SasToken {
             return Err(missing);
         }
         match self.mismatch(now, letters, container) {
-            Some(code) => Err(StorageError::Forbidden { container: container.clone(), code }),
+            Some(fault) => Err(StorageError::SasUnfit { container: container.clone(), fault }),
             None => Ok(()),
         }
     }
@@ -154,30 +155,34 @@ impl SasToken {
         })
     }
 
-    /// What else of the token does not fit, in words: time of start, protocol, service, kind of resource.
-    pub(crate) fn mismatch(&self, now: Timestamp, letters: &str, container: &ContainerUrl) -> Option<String> {
+    /// What else of the token does not fit: time of start, protocol, service, kind of resource. What a token
+    /// does not say, the service decides.
+    pub(crate) fn mismatch(
+        &self,
+        now: Timestamp,
+        letters: &str,
+        container: &ContainerUrl,
+    ) -> Option<SasFault> {
         let lists = letters.contains('l');
         let on_blobs = letters.chars().any(|letter| letter != 'l');
         if let Some(start) = self.start.filter(|start| *start > now) {
-            return Some(format!("the SAS token is valid from {start} on"));
+            return Some(SasFault::NotYetValid { start });
         }
         if self.https_only && container.as_url().scheme() == "http" {
-            return Some("the SAS token is for https only".to_owned());
+            return Some(SasFault::HttpsOnly);
         }
         if self.services.as_deref().is_some_and(|services| !services.contains('b')) {
-            return Some("the SAS token is not for the blob service (`ss` has no b)".to_owned());
+            return Some(SasFault::Service);
         }
         if let Some(types) = &self.resource_types {
-            for (needed, letter) in [(on_blobs, 'o'), (lists, 'c')] {
-                if needed && !types.contains(letter) {
-                    return Some(format!(
-                        "the SAS token does not cover this kind of resource (`srt` has no {letter})"
-                    ));
+            for (needed, missing) in [(on_blobs, 'o'), (lists, 'c')] {
+                if needed && !types.contains(missing) {
+                    return Some(SasFault::ResourceType { missing });
                 }
             }
         }
-        (lists && self.resource.as_deref() == Some("b"))
-            .then(|| "the SAS token is for one blob, not for the container (`sr` is b)".to_owned())
+        let resource = self.resource.as_deref().filter(|resource| *resource != "c")?;
+        Some(SasFault::Resource { resource: resource.to_owned(), kind: kind_of(resource) })
     }
 }
 
@@ -289,18 +294,35 @@ mod tests {
         );
         assert!(check("si=policy&sr=c&sig=x", now, "rwdl").is_ok(), "a stored policy decides at the service");
         assert!(check("sr=c&sig=x", now, "r").is_err());
-        for (text, letters, word) in [
-            ("sp=rl&sr=c&st=2026-11-23&sig=x", "r", "valid from"),
-            ("sp=rl&ss=qt&srt=co&sig=x", "r", "blob service"),
-            ("sp=rl&ss=b&srt=c&sig=x", "r", "no o"),
-            ("sp=rl&ss=b&srt=o&sig=x", "l", "no c"),
-            ("sp=rl&sr=b&sig=x", "l", "one blob"),
+        for (text, letters, word, hint) in [
+            ("sp=rl&sr=c&st=2026-11-23&sig=x", "r", "valid from", "without a start time"),
+            ("sp=rl&ss=qt&srt=co&sig=x", "r", "blob service", "ss=b"),
+            ("sp=rl&ss=b&srt=c&sig=x", "r", "`srt` has no o", "srt=co"),
+            ("sp=rl&ss=b&srt=o&sig=x", "l", "`srt` has no c", "srt=co"),
+            ("sp=rl&sr=b&sig=x", "r", "one blob, not for the container", "sr=c"),
+            ("sp=rl&sr=d&sig=x", "l", "one directory, not for the container", "sr=c"),
         ] {
             let error = check(text, now, letters).unwrap_err();
-            assert!(matches!(&error, StorageError::Forbidden { code, .. } if code.contains(word)), "{error}");
+            let failure = transship_model::Failure::from(error.clone());
+            assert!(
+                matches!(error, StorageError::SasUnfit { .. }) && failure.message.contains(word),
+                "{error}"
+            );
+            assert!(failure.hint.unwrap().contains(hint), "{text}");
+            assert_eq!(failure.class, transship_model::Class::Parked);
+        }
+        for (text, letters) in [
+            ("?sp=rl&sr=c&sig=x", "rl"),
+            ("sp=rwl&ss=b&srt=sco&spr=https&sig=x", "rwl"),
+            (" ? sp=r&ss=bfqt&srt=o&sig=x\n", "r"),
+            ("sp=r&sig=x", "r"),
+        ] {
+            assert!(check(text, now, letters).is_ok(), "{text}");
         }
         let loopback: ContainerUrl = "http://127.0.0.1:1/a/c".parse().unwrap();
-        assert!(token("sp=r&sr=c&spr=https&sig=x").check(now, "r", "reading blobs", &loopback).is_err());
+        let error =
+            token("sp=r&sr=c&spr=https&sig=x").check(now, "r", "reading blobs", &loopback).unwrap_err();
+        assert!(error.to_string().contains("https only"), "{error}");
     }
 
     proptest! {

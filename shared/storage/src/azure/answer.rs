@@ -7,8 +7,10 @@ use std::time::Duration;
 use azure_core::error::{Error, ErrorKind};
 use azure_core::http::headers::{HeaderName, Headers};
 use jiff::Timestamp;
-use transship_model::{BlobName, ContainerUrl};
+use transship_model::{BlobName, ContainerUrl, Identity};
+use transship_secrets::IdentityError;
 
+use super::bearer::TokenFault;
 use super::transport::{ERROR_CODE, TransportFault};
 use crate::{Operation, SasToken, StorageError};
 
@@ -40,6 +42,8 @@ pub(super) struct Question<'a> {
     /// `None` for a listing.
     pub(super) blob: Option<&'a BlobName>,
     pub(super) sas: Option<&'a SasToken>,
+    /// Whose token was shown, where there is no SAS token.
+    pub(super) identity: Option<&'a Identity>,
 }
 
 /// The answer in an error of the SDK, or the reason why there is none.
@@ -64,6 +68,8 @@ pub(super) enum Silence {
     Lost(String),
     /// It came and made no sense, or the request could not be made.
     Senseless(String),
+    /// Nothing was sent, since there is no token.
+    NoToken(IdentityError),
 }
 
 impl Silence {
@@ -76,6 +82,9 @@ impl Silence {
                     _ => Self::Senseless(fault.0.clone()),
                 };
             }
+            if let Some(TokenFault(source)) = inner.downcast_ref() {
+                return Self::NoToken(source.clone());
+            }
             cause = inner.source();
         }
         Self::Senseless("the answer of the service was not understood".to_owned())
@@ -86,6 +95,7 @@ impl Silence {
         match self {
             Self::Lost(reason) => StorageError::Unavailable { container, reason, retry_after: None },
             Self::Senseless(code) => StorageError::Refused { container, code },
+            Self::NoToken(source) => StorageError::NoToken { container, source },
         }
     }
 }
@@ -168,6 +178,14 @@ impl Question<'_> {
         // The service's clock decides about its tokens.
         let now = answer.date.map_or(now, |date| date.max(now));
         let letters = self.operation.letters();
+        if let Some(identity) = self.identity {
+            return StorageError::IdentityForbidden {
+                container: self.container.clone(),
+                identity: identity.clone(),
+                needed_for: self.operation.purpose(),
+                code: shown(answer),
+            };
+        }
         let code = answer.code.as_deref().unwrap_or_default();
         let mut shown = shown(answer);
         if let Some(sas) = self.sas {
@@ -180,8 +198,8 @@ impl Question<'_> {
             {
                 return error;
             }
-            if let Some(reason) = sas.mismatch(now, letters, self.container) {
-                shown = format!("{shown}: {reason}");
+            if let Some(fault) = sas.mismatch(now, letters, self.container) {
+                shown = format!("{shown}: {fault}");
             }
         } else {
             shown = format!("{shown}: no SAS token is configured");

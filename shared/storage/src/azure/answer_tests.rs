@@ -26,7 +26,7 @@ fn judge(operation: Operation, answer: &Answer, sas: &str) -> String {
     let blob: BlobName = "b".parse().unwrap();
     let sas = (!sas.is_empty()).then(|| SasToken::parse(&Secret::new(sas)).unwrap());
     let blob = (operation != Operation::List).then_some(&blob);
-    let question = Question { operation, container: &container, blob, sas: sas.as_ref() };
+    let question = Question { operation, container: &container, blob, sas: sas.as_ref(), identity: None };
     named(&question.judge(answer, "2026-11-22T10:00:00Z".parse().unwrap()))
 }
 
@@ -108,6 +108,26 @@ fn a_refused_token_is_told_apart_by_what_it_says() {
     let slow_clock_here =
         Answer { date: Some("2026-11-24T00:00:00Z".parse().unwrap()), ..answer(403, "AuthenticationFailed") };
     assert_eq!(judge(O::Read, &slow_clock_here, valid), "SasExpired 2026-11-23T09:00:00Z");
+}
+
+#[test]
+fn a_refused_identity_is_told_which_role_it_lacks() {
+    let container: ContainerUrl = "https://a.blob.core.windows.net/c".parse().unwrap();
+    let (blob, identity) = ("b".parse().unwrap(), Identity::Client("c-1".into()));
+    let question = Question {
+        operation: Operation::Stage,
+        container: &container,
+        blob: Some(&blob),
+        sas: None,
+        identity: Some(&identity),
+    };
+    for (status, code) in [(403, "AuthorizationPermissionMismatch"), (401, "InvalidAuthenticationInfo")] {
+        let error = question.judge(&answer(status, code), "2026-11-22T10:00:00Z".parse().unwrap());
+        let shown = format!("{container} refuses identity:client:c-1 (writing blobs): {code}");
+        assert_eq!(error.to_string(), shown);
+        let hint = transship_model::Failure::from(error).hint.unwrap();
+        assert!(hint.contains("Storage Blob Data Contributor"), "{hint}");
+    }
 }
 
 #[test]

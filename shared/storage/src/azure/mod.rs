@@ -1,6 +1,7 @@
 //! Azure Storage through its maker's crate (Blob service REST API).
 
 mod answer;
+mod bearer;
 mod read;
 mod retry;
 mod transport;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use azure_core::http::policies::Policy;
 use azure_core::http::{ClientOptions, Etag, RequestContent, RetryOptions, Transport};
 use azure_core::time::OffsetDateTime;
 use azure_storage_blob::models::{
@@ -24,6 +26,8 @@ use tracing::warn;
 use transship_model::{BlobName, ContainerUrl, Secret};
 
 use self::answer::{Question, answer_of};
+use self::bearer::BearerTokens;
+pub use self::bearer::IdentityAccess;
 use self::retry::ShortRetries;
 use self::transport::PooledTransport;
 use crate::limits::{check_block, check_id, check_metadata};
@@ -60,8 +64,17 @@ impl Default for AzureSettings {
 /// A container of an Azure Storage account. All containers of the process share one pool of connections.
 pub struct AzureContainer {
     url: ContainerUrl,
-    sas: Option<SasToken>,
+    rights: Rights,
     client: BlobContainerClient,
+}
+
+/// What opens the container.
+#[derive(Debug)]
+enum Rights {
+    /// A SAS token in each URL; nothing for a container that is open to all.
+    Sas(Option<SasToken>),
+    /// A token of an identity in each request.
+    Identity(IdentityAccess),
 }
 
 impl AzureContainer {
@@ -74,12 +87,37 @@ impl AzureContainer {
         sas: Option<SasToken>,
         settings: AzureSettings,
     ) -> Result<Self, StorageError> {
+        Self::build(url, Rights::Sas(sas), settings)
+    }
+
+    /// The container at `url`, with the roles of an identity. Nothing is sent, and no token is asked for yet.
+    /// Whether the host may get a token is for the caller to know ([`crate::Containers`] does).
+    ///
+    /// Such a container has no [`ReadContainer::copy_source`]: another service could read it only with a token
+    /// of its own beside the URL (`x-ms-copy-source-authorization`), so copies from it are streamed.
+    ///
+    /// # Errors
+    /// [`StorageError::Refused`] where the address is not one of a container, or TLS cannot be set up.
+    pub fn with_identity(
+        url: ContainerUrl,
+        access: IdentityAccess,
+        settings: AzureSettings,
+    ) -> Result<Self, StorageError> {
+        Self::build(url, Rights::Identity(access), settings)
+    }
+
+    fn build(url: ContainerUrl, rights: Rights, settings: AzureSettings) -> Result<Self, StorageError> {
         let refused = |code: String| StorageError::Refused { container: url.clone(), code };
         let mut endpoint = url.as_url().clone();
         if endpoint.scheme() == "file" {
             return Err(refused("not the address of a storage account".to_owned()));
         }
-        endpoint.set_query(sas.as_ref().map(|sas| sas.query().expose()));
+        let mut on_each_try: Vec<Arc<dyn Policy>> = Vec::new();
+        match &rights {
+            Rights::Sas(sas) => endpoint.set_query(sas.as_ref().map(|sas| sas.query().expose())),
+            // Not the SDK's credential, whose audience is fixed and which other clouds do not share.
+            Rights::Identity(access) => on_each_try.push(Arc::new(BearerTokens(access.clone()))),
+        }
         let is_loopback = endpoint.scheme() == "http";
         let transport = PooledTransport::new(is_loopback, settings.patience)
             .map_err(|fault| refused(fault.to_string()))?;
@@ -92,6 +130,7 @@ impl AzureContainer {
                     tries: settings.tries,
                     budget: settings.retry_budget,
                 })],
+                per_try_policies: on_each_try,
                 ..ClientOptions::default()
             },
             version: SERVICE_VERSION.to_owned(),
@@ -99,7 +138,7 @@ impl AzureContainer {
         // Its errors show the URL.
         let client = BlobContainerClient::new(endpoint, None, Some(options))
             .map_err(|_| refused("not the address of a container".to_owned()))?;
-        Ok(Self { url, sas, client })
+        Ok(Self { url, rights, client })
     }
 
     fn blob(&self, blob: &BlobName) -> BlobClient {
@@ -111,7 +150,11 @@ impl AzureContainer {
     }
 
     fn question<'a>(&'a self, operation: Operation, blob: Option<&'a BlobName>) -> Question<'a> {
-        Question { operation, container: &self.url, blob, sas: self.sas.as_ref() }
+        let (sas, identity) = match &self.rights {
+            Rights::Sas(sas) => (sas.as_ref(), None),
+            Rights::Identity(access) => (None, Some(&access.identity)),
+        };
+        Question { operation, container: &self.url, blob, sas, identity }
     }
 
     /// Turns an error of the SDK into ours. Always used: the SDK's errors may show the URL.
@@ -212,7 +255,7 @@ impl std::fmt::Debug for AzureContainer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AzureContainer")
             .field("url", &self.url)
-            .field("sas", &self.sas)
+            .field("rights", &self.rights)
             .finish_non_exhaustive()
     }
 }
@@ -277,7 +320,10 @@ impl ReadContainer for AzureContainer {
     }
 
     fn copy_source(&self, blob: &BlobName) -> Option<Secret> {
-        Some(Secret::new(self.blob(blob).url().as_str()))
+        match self.rights {
+            Rights::Sas(_) => Some(Secret::new(self.blob(blob).url().as_str())),
+            Rights::Identity(_) => None,
+        }
     }
 }
 
