@@ -1,6 +1,7 @@
 //! Getting blobs into the target: mounted from a repository that has them, or uploaded from the bundle. Each
 //! distinct blob is uploaded once, and mounted into the other repositories that want it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use crate::contents::Place;
 use crate::ledger::Ledger;
 use crate::load::{ReadWindow, member, windows};
 use crate::run::Import;
+use crate::seal::Standing;
 use crate::survey::Survey;
 use crate::upload::{Supply, fetch};
 
@@ -47,6 +49,8 @@ enum Step {
 pub(crate) enum BlobEnd {
     Uploaded,
     Mounted,
+    /// The slice ended inside its upload.
+    Paused(Standing),
     /// A foreign layer that is nowhere.
     Foreign,
     Failed(Failure),
@@ -91,7 +95,14 @@ pub(crate) async fn move_blobs(
             }
         }
     }
-    Ok(steps.len() == 0)
+    let rest = import.held.drain();
+    if steps.len() == 0 && ledger.paused.is_empty() {
+        // What is held here is lacking no more: another delivery of the same work put it.
+        import.abandon(rest).await;
+        return Ok(true);
+    }
+    ledger.paused.extend(rest);
+    Ok(false)
 }
 
 /// The blobs that somebody lacks.
@@ -114,7 +125,8 @@ fn jobs(import: &Import<'_>, surveys: &BTreeMap<Repository, Survey>) -> Vec<Job>
     jobs.into_values().collect()
 }
 
-/// The order of work: the largest first, so that the tail is short, and what is small by stretches.
+/// The order of work: what the slice before could not end, the largest first, so that the tail is short, and
+/// what is small by stretches.
 fn steps(import: &Import<'_>, jobs: Vec<Job>) -> Vec<Step> {
     let (mut large, mut small) = (Vec::new(), Vec::new());
     for job in jobs {
@@ -123,7 +135,8 @@ fn steps(import: &Import<'_>, jobs: Vec<Job>) -> Vec<Step> {
             _ => large.push(job),
         }
     }
-    large.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.digest.cmp(&b.digest)));
+    let held = |job: &Job| import.held.has(&job.digest);
+    large.sort_by_cached_key(|job| (!held(job), Reverse(job.size), job.digest.clone()));
     large.into_iter().map(Step::One).chain(windows(small).into_iter().map(Step::Stretch)).collect()
 }
 
@@ -170,6 +183,7 @@ fn settle(
                 import.context.progress.count(|c| c.blobs_mounted += 1);
             }
         }
+        BlobEnd::Paused(standing) => ledger.paused.push(standing),
         BlobEnd::Foreign => {
             if ledger.foreign.insert(digest.clone()) {
                 let note = format!("the foreign layer {digest} is neither in the bundle nor in {repository}");
@@ -213,9 +227,13 @@ async fn move_blob(import: &Import<'_>, job: Job, supply: Supply, mounting: &Mou
             BlobEnd::Failed(failure) if failure.code == Code::DigestMismatch => {
                 broken = Some(failure.clone());
             }
-            BlobEnd::Failed(_) | BlobEnd::Foreign => {}
+            BlobEnd::Failed(_) | BlobEnd::Foreign | BlobEnd::Paused(_) => {}
         }
+        let paused = matches!(end, BlobEnd::Paused(_));
         ends.push((repository, end));
+        if paused {
+            break;
+        }
     }
     import.context.progress.end(&name);
     (job.digest, ends)

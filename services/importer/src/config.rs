@@ -77,6 +77,7 @@ impl ServiceSettings for Config {
 
     fn check(&self) -> Vec<(String, String)> {
         let mut faults = self.broker.check("broker");
+        faults.extend(self.secrets.check());
         faults.extend(self.worker.check());
         for (name, registry) in &self.registries {
             faults.extend(registry.check(&format!("registries.{name}")));

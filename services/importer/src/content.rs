@@ -4,16 +4,16 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures::{Stream, stream};
+use futures::stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use transship_model::{Code, Digest, Failure, Hasher};
-use transship_registry::Content;
+use transship_bundle::{ChainValue, ChainedHash};
+use transship_model::{Code, Digest, Failure};
+use transship_registry::{Content, ContentStream};
 use transship_stage::Progress;
 
 use crate::ImportSettings;
@@ -40,9 +40,24 @@ struct Inner {
     progress: Arc<Progress>,
     /// How many bytes were handed out at least once.
     counted: AtomicU64,
-    /// The hash at the boundaries of ranges, newest last.
-    states: Mutex<VecDeque<(u64, Hasher)>>,
+    states: Mutex<States>,
     failure: Mutex<Option<Failure>>,
+}
+
+/// States of the hash.
+#[derive(Default)]
+struct States {
+    /// At the boundaries of ranges, newest last.
+    recent: VecDeque<(u64, ChainedHash)>,
+    /// Where the registry has everything before, so that reading never goes on further back than that.
+    pinned: Option<(u64, ChainedHash)>,
+}
+
+impl States {
+    /// All of them in their order.
+    fn all(&self) -> impl DoubleEndedIterator<Item = &(u64, ChainedHash)> {
+        self.pinned.iter().chain(&self.recent)
+    }
 }
 
 impl BundleContent {
@@ -72,9 +87,58 @@ impl BundleContent {
         self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many bytes were handed out, each counted once. They stand in the progress as moved.
-    pub(crate) fn counted(&self) -> u64 {
-        self.inner.counted.load(Ordering::Relaxed)
+    /// Takes what was handed out back out of the progress: it does not count as moved.
+    pub(crate) fn uncount(&self) {
+        let counted = self.inner.counted.load(Ordering::Relaxed);
+        self.inner.progress.count(|c| c.bytes_moved = c.bytes_moved.saturating_sub(counted));
+    }
+
+    /// Goes on at `offset`, where `chain` was the chaining value: what is before counts as moved, and is not
+    /// read again. False where no upload can have been left there.
+    pub(crate) fn resume(&self, offset: u64, chain: &ChainValue) -> bool {
+        let Some(hash) = ChainedHash::resume(chain, offset).filter(|_| offset < self.inner.size()) else {
+            return false;
+        };
+        self.inner.states().pinned = Some((offset, hash));
+        self.inner.count(offset);
+        true
+    }
+
+    /// The registry has everything before `offset`.
+    pub(crate) fn pin(&self, offset: u64) {
+        let mut states = self.inner.states();
+        let known = states.all().find(|(at, _)| *at == offset).cloned();
+        if known.is_some() {
+            states.pinned = known;
+        }
+    }
+
+    /// The chaining value at `offset`, where the registry has everything before it.
+    pub(crate) fn chain_at(&self, offset: u64) -> Option<ChainValue> {
+        let states = self.inner.states();
+        let pinned = states.pinned.as_ref().filter(|(at, _)| *at == offset && at.is_multiple_of(64));
+        pinned.map(|(_, hash)| hash.value())
+    }
+
+    /// The content up to `end` only: nothing behind it is read.
+    pub(crate) fn up_to(&self, end: u64) -> ContentPart {
+        ContentPart { inner: Arc::clone(&self.inner), end }
+    }
+}
+
+/// The first bytes of a blob, as many as one piece of an upload needs.
+pub(crate) struct ContentPart {
+    inner: Arc<Inner>,
+    end: u64,
+}
+
+impl Content for ContentPart {
+    fn length(&self) -> u64 {
+        self.end
+    }
+
+    fn open(&self, offset: u64) -> ContentStream {
+        self.inner.open(offset..self.end)
     }
 }
 
@@ -83,8 +147,14 @@ impl Content for BundleContent {
         self.inner.size()
     }
 
-    fn open(&self, offset: u64) -> Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> {
-        let reading = Reading::new(Arc::clone(&self.inner), offset);
+    fn open(&self, offset: u64) -> ContentStream {
+        self.inner.open(offset..self.inner.size())
+    }
+}
+
+impl Inner {
+    fn open(self: &Arc<Self>, range: Range<u64>) -> ContentStream {
+        let reading = Reading::new(Arc::clone(self), range);
         Box::pin(stream::try_unfold(reading, |mut reading| async move {
             match reading.piece().await {
                 Ok(piece) => Ok(piece.map(|piece| (piece, reading))),
@@ -92,9 +162,11 @@ impl Content for BundleContent {
             }
         }))
     }
-}
 
-impl Inner {
+    fn states(&self) -> MutexGuard<'_, States> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn size(&self) -> u64 {
         self.place.end - self.place.start
     }
@@ -106,18 +178,17 @@ impl Inner {
     }
 
     /// The newest state of the hash that is not behind `offset`.
-    fn state_at(&self, offset: u64) -> (u64, Hasher) {
-        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = states.iter().rfind(|(at, _)| *at <= offset).cloned();
-        known.unwrap_or_else(|| (0, Hasher::new(self.digest.algorithm())))
+    fn state_at(&self, offset: u64) -> (u64, ChainedHash) {
+        let known = self.states().all().rfind(|(at, _)| *at <= offset).cloned();
+        known.unwrap_or_else(|| (0, ChainedHash::new(self.digest.algorithm())))
     }
 
-    fn keep(&self, at: u64, hasher: &Hasher) {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        if states.back().is_none_or(|(newest, _)| *newest < at) {
-            states.push_back((at, hasher.clone()));
-            if states.len() > STATES {
-                states.pop_front();
+    fn keep(&self, at: u64, hash: &ChainedHash) {
+        let recent = &mut self.states().recent;
+        if recent.back().is_none_or(|(newest, _)| *newest < at) {
+            recent.push_back((at, hash.clone()));
+            if recent.len() > STATES {
+                recent.pop_front();
             }
         }
     }
@@ -134,40 +205,40 @@ impl Inner {
 /// One reading of a blob.
 struct Reading {
     inner: Arc<Inner>,
-    hasher: Hasher,
+    hash: ChainedHash,
     /// The next byte to be hashed.
     at: u64,
-    /// The first byte to be handed out.
-    from: u64,
+    /// The bytes to be handed out.
+    range: Range<u64>,
     current: Bytes,
     ahead: Option<ReadAhead>,
 }
 
 impl Reading {
-    fn new(inner: Arc<Inner>, from: u64) -> Self {
-        let (at, hasher) = inner.state_at(from);
-        Self { inner, hasher, at, from, current: Bytes::new(), ahead: None }
+    fn new(inner: Arc<Inner>, range: Range<u64>) -> Self {
+        let (at, hash) = inner.state_at(range.start);
+        Self { inner, hash, at, range, current: Bytes::new(), ahead: None }
     }
 
     /// The next piece to be handed out; `None` at the end.
     async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         let size = self.inner.size();
-        while self.at < size {
+        while self.at < self.range.end {
             if self.current.is_empty() {
                 self.current = self.next_range().await?;
             }
             let piece = self.current.split_to(self.current.len().min(PIECE));
-            self.hasher.update(&piece);
+            self.hash.update(&piece);
             let start = self.at;
             self.at += piece.len() as u64;
             if self.at == size {
                 self.verify()?;
-            } else if self.at.is_multiple_of(self.inner.range_bytes) {
-                self.inner.keep(self.at, &self.hasher);
+            } else if self.at.is_multiple_of(self.inner.range_bytes) || self.at == self.range.end {
+                self.inner.keep(self.at, &self.hash);
             }
-            if self.at > self.from {
+            if self.at > self.range.start {
                 self.inner.count(self.at);
-                let skipped = self.from.saturating_sub(start) as usize;
+                let skipped = self.range.start.saturating_sub(start) as usize;
                 return Ok(Some(piece.slice(skipped..)));
             }
         }
@@ -175,7 +246,7 @@ impl Reading {
     }
 
     fn verify(&self) -> Result<(), Failure> {
-        let actual = self.hasher.clone().finish();
+        let actual = self.hash.clone().finish();
         if actual == self.inner.digest {
             Ok(())
         } else {
@@ -185,7 +256,9 @@ impl Reading {
 
     async fn next_range(&mut self) -> Result<Bytes, Failure> {
         // Begun here, not when the stream was made: nothing is held while an upload waits for its turn.
-        let ahead = self.ahead.get_or_insert_with(|| ReadAhead::start(Arc::clone(&self.inner), self.at));
+        let ahead = self
+            .ahead
+            .get_or_insert_with(|| ReadAhead::start(Arc::clone(&self.inner), self.at..self.range.end));
         match ahead.ranges.recv().await {
             Some(mut fetch) => (&mut fetch.0).await.unwrap_or_else(|_| Err(ended())),
             None => Err(ended()),
@@ -214,14 +287,13 @@ impl<T> Drop for Task<T> {
 }
 
 impl ReadAhead {
-    fn start(inner: Arc<Inner>, from: u64) -> Self {
+    fn start(inner: Arc<Inner>, ahead: Range<u64>) -> Self {
         // One is in the reader's hands and one is about to be queued.
         let (sender, ranges) = mpsc::channel(inner.ahead.saturating_sub(2).max(1));
         let producer = tokio::spawn(async move {
-            let size = inner.size();
-            let mut at = from;
-            while at < size {
-                let end = ((at / inner.range_bytes + 1) * inner.range_bytes).min(size);
+            let mut at = ahead.start;
+            while at < ahead.end {
+                let end = ((at / inner.range_bytes + 1) * inner.range_bytes).min(ahead.end);
                 let permit = inner.bundle.budget().acquire(end - at).await;
                 let range = inner.place.start + at..inner.place.start + end;
                 let bundle = Arc::clone(&inner.bundle);

@@ -13,6 +13,7 @@ struct Scene {
     bytes: Vec<u8>,
     bundle: Arc<ArrivedBundle>,
     budget: ByteBudget,
+    progress: Arc<Progress>,
 }
 
 const OFFSET: usize = 1_000;
@@ -33,14 +34,19 @@ async fn scene(length: usize) -> Scene {
     let budget = ByteBudget::new(3 * MIB as u32);
     let shared = Arc::new(container.clone());
     let bundle = ArrivedBundle::new(shared, blob, etag, whole.len() as u64, budget.clone());
-    Scene { container, bytes, bundle: Arc::new(bundle), budget }
+    Scene { container, bytes, bundle: Arc::new(bundle), budget, progress: Arc::default() }
 }
 
 impl Scene {
     fn content(&self, digest: Digest) -> BundleContent {
         let settings = ImportSettings { range_bytes: MIB as u64, ..ImportSettings::default() };
         let place = OFFSET as u64..(OFFSET + self.bytes.len()) as u64;
-        BundleContent::new(Arc::clone(&self.bundle), digest, place, &settings, Arc::default())
+        BundleContent::new(Arc::clone(&self.bundle), digest, place, &settings, Arc::clone(&self.progress))
+    }
+
+    /// The bytes that stand in the progress as moved.
+    fn moved(&self) -> u64 {
+        self.progress.counters().bytes_moved
     }
 
     fn right(&self) -> BundleContent {
@@ -71,7 +77,9 @@ async fn a_blob_is_read_whole_and_from_any_offset() {
                 "{length} {offset}"
             );
         }
-        assert_eq!(content.counted(), length as u64, "however often it is read");
+        assert_eq!(scene.moved(), length as u64, "however often it is read");
+        content.uncount();
+        assert_eq!(scene.moved(), 0);
         assert_eq!(content.failure(), None);
     }
 }
@@ -145,4 +153,42 @@ async fn what_the_container_says_is_what_the_content_failed_with() {
     assert!(read(&content, 0).await.is_err());
     assert_eq!(content.failure().unwrap().code, Code::SasExpired);
     assert_eq!(read(&content, 0).await.unwrap(), scene.bytes, "the next try reads from the start");
+}
+
+#[tokio::test]
+async fn a_blob_goes_on_from_a_chaining_value_and_what_was_before_is_not_read_again() {
+    let scene = scene(5 * MIB + 17).await;
+    let first = scene.right();
+    let at = 3 * MIB as u64;
+    let mut stream = first.up_to(at).open(0);
+    let mut before = Vec::new();
+    while let Some(piece) = stream.next().await {
+        before.extend_from_slice(&piece.unwrap());
+    }
+    assert!(before == scene.bytes[..3 * MIB], "exactly what is before the end");
+    assert_eq!(scene.container.calls(Operation::Read), 3, "nothing behind it is read");
+    assert_eq!(first.chain_at(at), None, "nobody said that the registry has it");
+    first.pin(at);
+    let chain = first.chain_at(at).unwrap();
+
+    // In another process.
+    let second = scene.right();
+    first.uncount();
+    assert!(second.resume(at, &chain));
+    assert_eq!(scene.moved(), at);
+    assert_eq!(second.chain_at(at), Some(chain));
+    assert!(read(&second, at).await.unwrap() == scene.bytes[3 * MIB..]);
+    assert_eq!((scene.container.calls(Operation::Read), scene.moved()), (6, scene.bytes.len() as u64));
+}
+
+#[tokio::test]
+async fn a_blob_that_goes_on_from_a_wrong_chaining_value_is_never_handed_out_whole() {
+    let scene = scene(2 * MIB).await;
+    let content = scene.right();
+    assert!(content.resume(MIB as u64, &[7; 32]));
+    assert!(read(&content, MIB as u64).await.is_err());
+    assert_eq!(content.failure().unwrap().code, Code::DigestMismatch);
+    for nowhere in [63, 2 * MIB as u64, u64::MAX - 63] {
+        assert!(!scene.right().resume(nowhere, &[7; 32]), "{nowhere}");
+    }
 }

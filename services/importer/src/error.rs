@@ -2,7 +2,7 @@
 
 use transship_model::{
     ArtifactReference, BlobName, Class, Code, ContainerUrl, Digest, Failure, ManifestError, PipelineName,
-    RegistryName, RenameError, Repository,
+    RegistryName, RenameError, Repository, SecretName,
 };
 
 /// Why a bundle, or one of its artifacts, cannot be imported.
@@ -11,6 +11,9 @@ pub enum ImportError {
     /// The work names a pipeline that is not configured.
     #[error("the importer has no pipeline {0}")]
     UnknownPipeline(PipelineName),
+    /// The secret that should hold the key of the seal holds something else.
+    #[error("secret {0} is not a key: expected 32 bytes in base64")]
+    SealKey(SecretName),
     /// The work describes its pipeline itself, and the settings forbid that.
     #[error("the importer has no pipeline {0}, and its settings take none from messages")]
     PipelineOfMessage(PipelineName),
@@ -205,6 +208,8 @@ impl ImportError {
             | E::NameOfAnother { .. }
             | E::Rename(_)
             | E::Collision { .. } => (Class::Permanent, Code::ConfigurationInvalid),
+            // Whoever mends the secret need not send the work again.
+            E::SealKey(_) => (Class::Parked, Code::ConfigurationInvalid),
             E::BlobChanged { .. } => (Class::Permanent, Code::SourceChanged),
             E::NotABundle { .. } | E::Empty | E::NameMissing { .. } => {
                 (Class::Permanent, Code::BundleInvalid)
@@ -228,6 +233,9 @@ impl ImportError {
                 return Some(format!("{add}; or set pipelines_from_messages in its [import] section"));
             }
             E::UnknownRegistry { registry, .. } => return Some(add("registries", registry.as_str())),
+            E::SealKey(_) => {
+                "write 32 random bytes in base64, as `openssl rand -base64 32` prints them, into the secret"
+            }
             E::OtherContainer { .. } => {
                 "a pipeline imports from its own container only: send the work to the pipeline of that container, \
                  or correct the route"

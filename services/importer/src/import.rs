@@ -1,6 +1,7 @@
 //! The order of an import: tags are looked at, the target is surveyed, then blobs, manifests, referrers and
 //! signatures, tags; and the bundle is deleted last, where the pipeline says so.
 
+use serde_bytes::ByteBuf;
 use transship_messages::ImportRequested;
 use transship_model::Failure;
 use transship_stage::Outcome;
@@ -31,7 +32,7 @@ impl Import<'_> {
         let surveys = survey(self, &wanted.roots, &mut ledger).await?;
         fail::fail_point!("importer.surveyed");
         if !move_blobs(self, &surveys, &mut ledger).await? {
-            return Ok(Outcome::Continue { rest: self.next_slice(&ledger) });
+            return Ok(Outcome::Continue { rest: self.next_slice(ledger) });
         }
         fail::fail_point!("importer.blobs_moved");
         put_manifests(self, &surveys, &mut ledger).await?;
@@ -78,14 +79,16 @@ impl Import<'_> {
         failure(&self.plan, ledger).map_or(Ok(()), Err)
     }
 
-    /// The same work, one slice later, with what was moved so far.
-    fn next_slice(&self, ledger: &Ledger) -> ImportRequested {
-        let counters = count(&self.plan, &self.contents, ledger, &self.work.carried);
+    /// The same work, one slice later, with what was moved so far and where the uploads stand.
+    fn next_slice(&self, ledger: Ledger) -> ImportRequested {
+        let counters = count(&self.plan, &self.contents, &ledger, &self.work.carried);
         let mut rest = self.work.clone();
         rest.slice += 1;
         rest.carried.blobs_moved = counters.blobs_moved;
         rest.carried.blobs_mounted = counters.blobs_mounted;
         rest.carried.bytes_moved = counters.bytes_moved;
+        let sealed = self.seal.as_ref().and_then(|seal| seal.seal(&rest, ledger.paused));
+        rest.sealed_upload = sealed.map(ByteBuf::from);
         rest
     }
 

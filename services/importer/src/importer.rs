@@ -10,6 +10,7 @@ use transship_bus::WorkQueue;
 use transship_messages::ImportRequested;
 use transship_model::{Failure, PipelineName, RegistryName, Stage};
 use transship_registry::Target;
+use transship_secrets::{FixedSecrets, Secrets};
 use transship_stage::{Context, Outcome, Verb};
 use transship_storage::{Access, Container, Containers};
 
@@ -19,7 +20,8 @@ use crate::load::load;
 use crate::memory::Memory;
 use crate::pipeline::decide_pipeline;
 use crate::report::bundle_imported;
-use crate::run::Import;
+use crate::run::{Held, Import};
+use crate::seal::Seal;
 use crate::{ImportError, ImportPipeline, ImportSettings, plan_import};
 
 /// A target registry, and what this process put there.
@@ -34,6 +36,7 @@ pub struct Importer {
     containers: Arc<Containers>,
     pipelines: BTreeMap<PipelineName, ImportPipeline>,
     settings: ImportSettings,
+    secrets: Arc<dyn Secrets>,
 }
 
 impl Importer {
@@ -46,7 +49,14 @@ impl Importer {
     ) -> Self {
         let known = |target| KnownTarget { target, memory: Memory::default() };
         let targets = targets.into_iter().map(|(name, target)| (name, known(target))).collect();
-        Self { targets, containers, pipelines, settings: settings.bounded() }
+        let secrets = Arc::new(FixedSecrets::default());
+        Self { targets, containers, pipelines, settings: settings.bounded(), secrets }
+    }
+
+    /// The same, with the secrets that hold the key of [`ImportSettings::seal_key_secret`].
+    #[must_use]
+    pub fn with_secrets(self, secrets: Arc<dyn Secrets>) -> Self {
+        Self { secrets, ..self }
     }
 
     /// The pipeline that the work names, and its registry. Repositories, tags and credentials follow from it
@@ -89,11 +99,46 @@ impl Importer {
         let plan = plan_import(&contents, pipeline)?;
         fail::fail_point!("importer.planned");
         let questions = Semaphore::new(self.settings.parallel_questions);
+        let (seal, held) = unseal(self.seal().await?, work);
         let (target, settings) = (&**target, &self.settings);
-        let import =
-            Import { work, context, pipeline, target, memory, settings, bundle, contents, plan, questions };
+        let import = Import {
+            work,
+            context,
+            pipeline,
+            target,
+            memory,
+            settings,
+            bundle,
+            contents,
+            plan,
+            questions,
+            seal,
+            held,
+        };
         Box::pin(import.run()).await
     }
+
+    /// The key that seals uploads between two slices, read anew each time. `None` where none is configured.
+    async fn seal(&self) -> Result<Option<Seal>, Failure> {
+        let Some(name) = &self.settings.seal_key_secret else { return Ok(None) };
+        let seal = Seal::new(&self.secrets.secret(name).await?);
+        Ok(Some(seal.ok_or_else(|| ImportError::SealKey(name.clone()))?))
+    }
+}
+
+/// The uploads that the slice before ended inside. A seal that does not open is no failure: they start anew, and
+/// this slice ends inside none, since importers that cannot read each other would never come to an end.
+fn unseal(seal: Option<Seal>, work: &ImportRequested) -> (Option<Seal>, Held) {
+    let Some(sealed) = &work.sealed_upload else { return (seal, Held::default()) };
+    if let Some(uploads) = seal.as_ref().and_then(|seal| seal.open(work, sealed)) {
+        return (seal, Held::new(uploads));
+    }
+    tracing::warn!(
+        blob = %work.blob, has_key = seal.is_some(),
+        "where the last slice left its uploads cannot be read, so they start anew; give all importers of this \
+         broker the same key in seal_key_secret"
+    );
+    (None, Held::default())
 }
 
 /// The blob was there and is gone, and the pipeline deletes what it imports: see [`decide_arrival`].

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use transship_model::{Class, Code, Digest, Failure, Repository};
 
 use crate::ImportPlan;
+use crate::seal::Standing as StandingUpload;
 
 /// How an artifact stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Ledger {
     pub(crate) moved: BTreeSet<Digest>,
     /// Blobs that were mounted.
     pub(crate) mounted: BTreeSet<Digest>,
+    /// Uploads that the slice ended inside.
+    pub(crate) paused: Vec<StandingUpload>,
     /// Foreign layers that are nowhere.
     pub(crate) foreign: BTreeSet<Digest>,
     /// Whether the registry said that it keeps the list of referrers itself (`OCI-Subject`).

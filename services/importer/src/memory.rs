@@ -2,6 +2,7 @@
 //! answer to the mount tells.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use transship_model::{Digest, Repository};
@@ -13,11 +14,12 @@ const REMEMBERED: usize = 100_000;
 const TURNS: usize = 64;
 
 /// The memory of one registry: of each blob the last repository that it was put into. What was used longest
-/// ago is forgotten first. Also the turns of those who read, change and write the same thing there.
+/// ago is forgotten first. Also whether the registry takes uploads in pieces, and the turns of those who read, change and write the same thing there.
 #[derive(Debug)]
 pub(crate) struct Memory {
     remembered: Mutex<Remembered>,
     turns: Vec<tokio::sync::Mutex<()>>,
+    refuses_pieces: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ fn key(digest: &Digest) -> Key {
 impl Default for Memory {
     fn default() -> Self {
         let turns = std::iter::repeat_with(tokio::sync::Mutex::default).take(TURNS).collect();
-        Self { remembered: Mutex::default(), turns }
+        Self { remembered: Mutex::default(), turns, refuses_pieces: AtomicBool::new(false) }
     }
 }
 
@@ -45,6 +47,16 @@ impl Memory {
     /// Waits until nobody else in this process changes the list of this subject's referrers.
     pub(crate) async fn turn(&self, subject: &Digest) -> tokio::sync::MutexGuard<'_, ()> {
         self.turns[(key(subject) % TURNS as u128) as usize].lock().await
+    }
+
+    /// Whether the registry takes uploads in pieces, as far as this process knows.
+    pub(crate) fn takes_pieces(&self) -> bool {
+        !self.refuses_pieces.load(Ordering::Relaxed)
+    }
+
+    /// The registry refused the first piece of an upload.
+    pub(crate) fn refuse_pieces(&self) {
+        self.refuses_pieces.store(true, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Remembered> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use transship_messages::ImportRequested;
 use transship_model::{
     ArtifactReference, ContainerUrl, ImportDestination, ImportOptions, PipelineName, RegistryName,
-    RenameRules, Repository, StorageCredential,
+    RenameRules, Repository, SecretName, StorageCredential,
 };
 
 use crate::ImportError;
@@ -76,7 +76,7 @@ pub(crate) fn decide_pipeline<'a>(
 }
 
 /// Bounds of one import. Bytes in memory are bounded by the process's budget beside them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImportSettings {
     /// Questions to the registry at a time. Default 16, at least 1.
@@ -87,7 +87,8 @@ pub struct ImportSettings {
     pub parallel_manifests: usize,
     /// Ranges of one blob that are read ahead of the upload. Default 3, at least 2.
     pub ranges_ahead: usize,
-    /// The length of such a range in bytes. Default 8 MiB, at least 1 MiB.
+    /// The length of such a range in bytes. Default 8 MiB, at least 1 MiB, a multiple of 64. It is also the
+    /// first piece of an upload in pieces.
     pub range_bytes: u64,
     /// The most manifests that a bundle may hold. Default 200,000.
     pub most_manifests: usize,
@@ -95,6 +96,10 @@ pub struct ImportSettings {
     /// by their names here, the container by its address. Default true. Set it to false where those who may
     /// write to the queue are not trusted to choose among all registries and secrets of this process.
     pub pipelines_from_messages: bool,
+    /// The secret with the key that seals where an upload stands, so that a slice may end inside it and the next
+    /// one goes on: 32 bytes in base64, the same for all importers of one broker. Default none: then no slice
+    /// ends inside an upload, and the broker's consumer_timeout bounds how long a layer may take.
+    pub seal_key_secret: Option<SecretName>,
 }
 
 impl Default for ImportSettings {
@@ -107,6 +112,7 @@ impl Default for ImportSettings {
             range_bytes: 8 << 20,
             most_manifests: 200_000,
             pipelines_from_messages: true,
+            seal_key_secret: None,
         }
     }
 }
@@ -119,7 +125,8 @@ impl ImportSettings {
             parallel_blobs: self.parallel_blobs.max(1),
             parallel_manifests: self.parallel_manifests.max(1),
             ranges_ahead: self.ranges_ahead.max(2),
-            range_bytes: self.range_bytes.max(1 << 20),
+            // The chaining value of SHA-256 is known at multiples of its blocks.
+            range_bytes: self.range_bytes.clamp(1 << 20, 1 << 40).next_multiple_of(64),
             ..self
         }
     }

@@ -1,17 +1,18 @@
 //! The surroundings of one import: what every step of it needs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::stream::{BufferUnordered, Iter};
 use futures::{StreamExt, stream};
 use tokio::sync::Semaphore;
 use transship_messages::ImportRequested;
 use transship_model::{Digest, Failure, Repository, Selector};
-use transship_registry::Target;
+use transship_registry::{Target, UploadSession};
 use transship_stage::Context;
 
 use crate::bundle::ArrivedBundle;
 use crate::memory::Memory;
+use crate::seal::{Seal, Standing};
 use crate::{Contents, ImportPipeline, ImportPlan, ImportSettings};
 
 /// One import.
@@ -26,6 +27,40 @@ pub(crate) struct Import<'a> {
     pub(crate) contents: Contents,
     pub(crate) plan: ImportPlan,
     pub(crate) questions: Semaphore,
+    pub(crate) seal: Option<Seal>,
+    pub(crate) held: Held,
+}
+
+/// Uploads that the slice before ended inside, until somebody takes them up.
+#[derive(Debug, Default)]
+pub(crate) struct Held(Mutex<Vec<Standing>>);
+
+impl Held {
+    pub(crate) fn new(uploads: Vec<Standing>) -> Self {
+        Self(Mutex::new(uploads))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Standing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an upload of the blob is held.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.lock().iter().any(|upload| upload.digest == *digest)
+    }
+
+    /// Takes the upload of the blob into the repository, where there is one.
+    pub(crate) fn take(&self, digest: &Digest, repository: &Repository) -> Option<Standing> {
+        let mut uploads = self.lock();
+        let wanted = |upload: &Standing| upload.digest == *digest && upload.repository == *repository;
+        let at = uploads.iter().position(wanted)?;
+        Some(uploads.swap_remove(at))
+    }
+
+    /// Takes all that nobody took.
+    pub(crate) fn drain(&self) -> Vec<Standing> {
+        std::mem::take(&mut *self.lock())
+    }
 }
 
 /// Answers as they come.
@@ -56,6 +91,14 @@ impl Import<'_> {
     pub(crate) async fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, Failure> {
         let _turn = self.questions.acquire().await;
         Ok(self.target.has_blob(repository, digest).await?)
+    }
+
+    /// Gives uploads up, so that the registry need not keep them. Best effort.
+    pub(crate) async fn abandon(&self, uploads: Vec<Standing>) {
+        let Some(target) = self.target.resumable() else { return };
+        for Standing { repository, location, offset, minimum, .. } in uploads {
+            target.cancel_upload(&UploadSession::restore(repository, location, offset, minimum)).await;
+        }
     }
 
     /// Does something with each of `things`, as many at a time as there may be questions. Answers come as they

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use transship_host::Process;
 use transship_model::Failure;
 use transship_registry::{Target, registry_clients};
-use transship_secrets::{SecretDirectory, Secrets};
 use transship_stage::{Brokers, serve};
 use transship_storage::Containers;
 
@@ -17,11 +16,12 @@ use crate::config::Config;
 /// # Errors
 /// Where the configuration cannot be used. A broker that is away is waited for, and shows in the readiness.
 pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
-    let secrets: Arc<dyn Secrets> = Arc::new(SecretDirectory::new(config.secrets.directory));
+    let keyring = config.secrets.keyring()?;
+    let secrets = Arc::clone(&keyring.secrets);
     let targets =
         registry_clients(&config.registries, &secrets, |client| -> Arc<dyn Target> { Arc::new(client) })?;
     let pipelines = config.pipelines.into_iter().map(|(name, pipeline)| (name, pipeline.into())).collect();
-    let containers = Arc::new(Containers::new(Arc::clone(&secrets)));
+    let containers = Arc::new(Containers::with_keyring(keyring));
     let importer = Importer::new(targets, containers, pipelines, config.import).with_secrets(secrets);
     serve(importer, Brokers { own: config.broker, next: None }, config.worker, process).await
 }

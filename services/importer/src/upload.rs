@@ -16,6 +16,7 @@ use crate::blobs::BlobEnd;
 use crate::content::BundleContent;
 use crate::contents::Place;
 use crate::error::WhyMissing;
+use crate::pieces::{PieceUpload, Sent};
 use crate::run::Import;
 
 /// Where the bytes of a blob come from.
@@ -58,7 +59,7 @@ pub(crate) async fn fetch(
             Err(ImportError::Missing { digest, repository, why: *why }.into())
         }
     };
-    uploaded.map_or_else(BlobEnd::Failed, |()| BlobEnd::Uploaded)
+    uploaded.unwrap_or_else(BlobEnd::Failed)
 }
 
 /// Uploads a blob by ranges of the bundle.
@@ -67,22 +68,69 @@ pub(crate) async fn upload(
     digest: &Digest,
     repository: &Repository,
     place: Range<u64>,
-) -> Result<(), Failure> {
+) -> Result<BlobEnd, Failure> {
     let size = place.end - place.start;
     if size == 0 {
         // A body without a byte has no last piece that could be held back.
         return upload_bytes(import, digest, repository, &Bytes::new()).await;
     }
+    if let Some(pieces) = PieceUpload::of(import, digest, repository, place.clone()) {
+        let held = import.held.take(digest, repository);
+        let sent = Box::pin(pieces.run(held)).await;
+        match sent.map_err(|failure| failure.while_doing(what(digest, repository)))? {
+            Sent::Done => return Ok(BlobEnd::Uploaded),
+            Sent::Paused(standing) => return Ok(BlobEnd::Paused(standing)),
+            Sent::Whole => {}
+        }
+    }
+    let uploaded = upload_whole(import, digest, repository, place).await;
+    if size > import.settings.range_bytes && import.context.slice_is_over() {
+        let hint = outlasted(import.seal.is_some());
+        tracing::warn!(%digest, %repository, hint, "an upload outlasted its slice");
+        return uploaded.map_err(|failure| add_hint(failure, hint));
+    }
+    uploaded
+}
+
+/// What to do where an upload takes longer than a slice, and the slice could not end inside it.
+fn outlasted(sealable: bool) -> &'static str {
+    if sealable {
+        "this registry takes no uploads in pieces, so no slice ends inside one: where its largest layers take \
+         longer than RabbitMQ waits for an ack, raise the broker's consumer_timeout"
+    } else {
+        "set seal_key_secret in the importer's [import] section, so that the next slice goes on with an upload; \
+         or raise the broker's consumer_timeout above the time that the largest layer takes"
+    }
+}
+
+fn add_hint(failure: Failure, more: &str) -> Failure {
+    let hint = failure.hint.as_deref().map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}"));
+    failure.with_hint(hint)
+}
+
+/// Uploads a blob in one go.
+async fn upload_whole(
+    import: &Import<'_>,
+    digest: &Digest,
+    repository: &Repository,
+    place: Range<u64>,
+) -> Result<BlobEnd, Failure> {
+    let size = place.end - place.start;
     let (bundle, progress) = (Arc::clone(&import.bundle), Arc::clone(&import.context.progress));
     let content = BundleContent::new(bundle, digest.clone(), place, import.settings, progress);
     let uploaded = import.target.upload(repository, digest, &content).await;
     let Err(error) = uploaded else {
         count(import, size);
-        return Ok(());
+        return Ok(BlobEnd::Uploaded);
     };
-    import.context.progress.count(|c| c.bytes_moved = c.bytes_moved.saturating_sub(content.counted()));
+    content.uncount();
+    Err(own_failure(&content, error).while_doing(what(digest, repository)))
+}
+
+/// What the content says of its failure, where it was the content that failed.
+pub(crate) fn own_failure(content: &BundleContent, error: RegistryError) -> Failure {
     let own = content.failure().filter(|_| matches!(error, RegistryError::Content { .. }));
-    Err(own.unwrap_or_else(|| error.into()).while_doing(what(digest, repository)))
+    own.unwrap_or_else(|| error.into())
 }
 
 /// Uploads a blob whose bytes are at hand.
@@ -91,7 +139,7 @@ async fn upload_bytes(
     digest: &Digest,
     repository: &Repository,
     bytes: &Bytes,
-) -> Result<(), Failure> {
+) -> Result<BlobEnd, Failure> {
     let actual = Digest::compute(digest.algorithm(), bytes);
     if actual != *digest {
         return Err(import.bundle.mismatch("blob", digest, actual));
@@ -101,14 +149,15 @@ async fn upload_bytes(
     let size = bytes.len() as u64;
     import.context.progress.count(|c| c.bytes_moved += size);
     count(import, size);
-    Ok(())
+    Ok(BlobEnd::Uploaded)
 }
 
 fn what(digest: &Digest, repository: &Repository) -> String {
     format!("uploading blob {digest} to {repository}")
 }
 
-fn count(import: &Import<'_>, size: u64) {
+/// Counts bytes that were read from the bundle and that the registry has.
+pub(crate) fn count(import: &Import<'_>, size: u64) {
     import.context.metrics.bytes(Direction::Read, size);
     import.context.metrics.bytes(Direction::Written, size);
 }

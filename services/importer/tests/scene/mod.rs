@@ -18,7 +18,7 @@ use transship_importer::{ImportPipeline, ImportSettings, Importer};
 use transship_messages::{ArtifactOutcome, ArtifactResult, FactBody, ImportRequested};
 use transship_model::{
     BlobName, ContainerUrl, Counters, Digest, Execution, Failure, ImportOptions, Part, RenameRules,
-    Repository, Stage, Tag,
+    Repository, Secret, SecretName, Stage, Tag,
 };
 use transship_registry::{MemoryRegistry, Target};
 use transship_secrets::FixedSecrets;
@@ -34,6 +34,7 @@ pub(crate) struct Scene {
     pub(crate) settings: ImportSettings,
     pub(crate) budget: ByteBudget,
     pub(crate) slice: Duration,
+    pub(crate) secrets: FixedSecrets,
     container: DirectoryContainer,
     _directory: TempDir,
 }
@@ -70,6 +71,7 @@ impl Scene {
             settings: ImportSettings::default(),
             budget: ByteBudget::new(ByteBudget::DEFAULT_BYTES),
             slice: Duration::from_secs(600),
+            secrets: FixedSecrets::default(),
             container: DirectoryContainer::new(url).unwrap(),
             _directory: directory,
         }
@@ -82,8 +84,17 @@ impl Scene {
             BTreeMap::from([("target".parse().unwrap(), target)]),
             Arc::new(Containers::new(Arc::new(FixedSecrets::default()))),
             BTreeMap::from([("default".parse().unwrap(), self.pipeline.clone())]),
-            self.settings,
+            self.settings.clone(),
         )
+        .with_secrets(Arc::new(self.secrets.clone()))
+    }
+
+    /// Gives the importers a key for their seals: these 32 bytes in base64.
+    pub(crate) fn with_seal_key(mut self, key: &str) -> Self {
+        let name: SecretName = "seal".parse().unwrap();
+        self.secrets = FixedSecrets::new([(name.clone(), Secret::new(key))]);
+        self.settings.seal_key_secret = Some(name);
+        self
     }
 
     pub(crate) fn context(&self) -> Context {

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use transship_model::{Digest, MediaType, Repository, Selector, Tag};
 use transship_registry::{
-    BlobRead, Content, Manifest, MemoryRegistry, Mount, Referrers, RegistryError, Source, Target,
+    BlobRead, Content, Manifest, MemoryRegistry, Mount, Referrers, RegistryError, ResumableTarget, Source,
+    Target,
 };
 
 /// A write that had its effect.
@@ -122,6 +123,11 @@ impl Target for Recorder {
         self.registry.upload(repository, digest, content).await?;
         self.note(Write::Uploaded(repository.clone(), digest.clone()));
         Ok(())
+    }
+
+    /// What goes in pieces is not written down here: the registry counts it.
+    fn resumable(&self) -> Option<&dyn ResumableTarget> {
+        Some(&self.registry)
     }
 
     async fn put_manifest(

@@ -1,10 +1,12 @@
 //! Against real servers: docker-registry, RabbitMQ and skopeo.
 
+mod narrow;
 mod registry;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod service;
 mod skopeo;
+mod slices;
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};

@@ -21,7 +21,7 @@ pub(crate) async fn import(scene: &Scene, url: &str, name: &str, bytes: &[u8]) -
         [("target".parse()?, client)].into(),
         Arc::new(Containers::new(Arc::new(FixedSecrets::default()))),
         [("default".parse()?, scene.pipeline.clone())].into(),
-        scene.settings,
+        scene.settings.clone(),
     );
     let work = scene.put(name, bytes, &crate::scene::execution(1)).await;
     Ok(done(importer.handle(&work, &scene.context()).await?))

@@ -6,6 +6,7 @@ mod blobs;
 mod destinations;
 mod failures;
 mod order;
+mod pieces;
 mod referrers;
 #[path = "../scene/mod.rs"]
 mod scene;
