@@ -39,6 +39,7 @@ impl ServiceSettings for Config {
     fn check(&self) -> Vec<(String, String)> {
         let mut faults = self.broker.check("broker");
         faults.extend(self.target_broker.iter().flat_map(|broker| broker.check("target_broker")));
+        faults.extend(self.secrets.check());
         faults.extend(self.worker.check());
         let CopySettings { parallel_server_side, parallel_streamed } = self.copy;
         for (key, value) in [

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use transship_host::Process;
 use transship_model::Failure;
-use transship_secrets::SecretDirectory;
 use transship_stage::{Brokers, serve};
 use transship_storage::Containers;
 
@@ -15,7 +14,7 @@ use crate::{Config, Copier};
 /// # Errors
 /// Where the configuration cannot be used. A broker that is away is waited for, and shows in the readiness.
 pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
-    let containers = Containers::new(Arc::new(SecretDirectory::new(config.secrets.directory)));
+    let containers = Containers::with_keyring(config.secrets.keyring()?);
     let copier = Copier::new(Arc::new(containers), config.copy);
     let brokers = Brokers { own: config.broker, next: config.target_broker };
     serve(copier, brokers, config.worker, process).await

@@ -43,6 +43,7 @@ impl ServiceSettings for Config {
     fn check(&self) -> Vec<(String, String)> {
         let none = || ("registries".to_owned(), "name at least one registry".to_owned());
         let mut faults = self.broker.check("broker");
+        faults.extend(self.secrets.check());
         faults.extend(self.worker.check());
         faults.extend(self.export.check());
         faults.extend(

@@ -44,20 +44,6 @@ impl BrokerConfig {
     }
 }
 
-/// Where secrets are.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SecretsConfig {
-    /// A directory with one file for each secret, named like it. Default `/run/secrets/transship`.
-    pub directory: PathBuf,
-}
-
-impl Default for SecretsConfig {
-    fn default() -> Self {
-        Self { directory: PathBuf::from("/run/secrets/transship") }
-    }
-}
-
 /// How much the process does at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

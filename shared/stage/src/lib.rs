@@ -1,6 +1,6 @@
 //! **Owns** the worker harness: take → decode → handle → publish → confirm → settle; the verdict on a delivery,
 //! the retry policy, the byte budget, progress, drain.
-//! **May know** work items, facts and the bus.
+//! **May know** work items, facts, the bus, and where a process's secrets are.
 //! **Never knows** which stage it runs, or what the stage moves.
 
 mod budget;
@@ -11,19 +11,21 @@ mod failpoints;
 mod progress;
 mod publish;
 mod reporter;
+mod secrets;
 mod serve;
 mod verb;
 mod verdict;
 mod worker;
 
 pub use budget::{ByteBudget, BytePermit};
-pub use config::{BrokerConfig, SecretsConfig, WorkerConfig};
+pub use config::{BrokerConfig, WorkerConfig};
 pub use context::Context;
 #[cfg(feature = "failpoints")]
 pub use failpoints::failpoints;
 pub use progress::Progress;
 pub use publish::{fact_message, work_message};
-pub use serve::{Brokers, serve};
+pub use secrets::SecretsConfig;
+pub use serve::{Brokers, connect, judge, serve, show};
 pub use verb::{FollowUp, Outcome, Verb};
 pub use verdict::{RetryPolicy, Verdict, verdict};
 pub use worker::{Worker, WorkerSettings};

@@ -59,8 +59,12 @@ pub async fn serve<V: Verb>(
     worked.map_err(|error| Failure::transient(Code::BrokerUnavailable, error.to_string()))
 }
 
-/// The broker that the section `key` of the configuration describes. It connects in the background.
-fn connect(key: &str, config: &BrokerConfig, name: &str) -> Result<Arc<dyn Bus>, Failure> {
+/// The broker that the section `key` of the configuration describes. It connects in the background, and calls
+/// itself `name` there.
+///
+/// # Errors
+/// Where the section cannot be used.
+pub fn connect(key: &str, config: &BrokerConfig, name: &str) -> Result<Arc<dyn Bus>, Failure> {
     let read = |what: &str, path: &Path| {
         std::fs::read_to_string(path).map_err(|error| {
             let message = format!("read {key}.{what} at {}: {error}", path.display());
@@ -91,7 +95,10 @@ fn connect(key: &str, config: &BrokerConfig, name: &str) -> Result<Arc<dyn Bus>,
 }
 
 /// What the state of a broker means for readiness.
-fn judge(state: &BusState) -> Result<(), String> {
+///
+/// # Errors
+/// Why it is not ready.
+pub fn judge(state: &BusState) -> Result<(), String> {
     match state {
         BusState::Ready => Ok(()),
         BusState::Connecting { reason } if reason.is_empty() => Err("connecting".to_owned()),
@@ -101,7 +108,7 @@ fn judge(state: &BusState) -> Result<(), String> {
 }
 
 /// Shows the state of the broker in the metrics, for ever.
-async fn show(mut state: watch::Receiver<BusState>, metrics: &Metrics) -> std::convert::Infallible {
+pub async fn show(mut state: watch::Receiver<BusState>, metrics: &Metrics) -> std::convert::Infallible {
     loop {
         metrics.bus_state(match &*state.borrow_and_update() {
             BusState::Connecting { .. } => BusCondition::Connecting,
