@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the servers available that the tests, the demo and a local stack start as private instances:
-# RabbitMQ, docker-registry and skopeo from Debian's packages, Azurite from npm.
+# RabbitMQ, docker-registry, skopeo and PostgreSQL (for the tests only) from Debian's packages, Azurite from npm.
 #
 # usage: setup.sh            everything that is missing; silent where nothing is
 #        setup.sh packages   only Debian's packages, which needs root
@@ -23,6 +23,24 @@ needs() {
 needs rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
 needs docker-registry /usr/bin/docker-registry
 needs skopeo /usr/bin/skopeo
+# Of whatever version: the tests take the newest.
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+
+# PostgreSQL's package makes a database of its own, unless a file says no that its common package makes first.
+# Afterwards the file is as it was: what somebody installs later is their decision.
+without_cluster() {
+    settings=/etc/postgresql-common/createcluster.conf
+    apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends postgresql-common >&2 </dev/null
+    cp -p "$settings" "$settings.transship"
+    echo 'create_main_cluster = false' >>"$settings"
+    "$@" || { mv "$settings.transship" "$settings"; return 1; }
+    mv "$settings.transship" "$settings"
+}
+
+install_missing() {
+    # shellcheck disable=SC2086 # a list of names
+    apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends $missing >&2 </dev/null
+}
 
 install_packages() {
     had_erlang=yes
@@ -40,8 +58,10 @@ install_packages() {
     say "installing$missing"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq -o DPkg::Lock::Timeout=300 update >&2
-    # shellcheck disable=SC2086 # a list of names
-    apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends $missing >&2 </dev/null
+    case $missing in
+    *postgresql*) without_cluster install_missing ;;
+    *) install_missing ;;
+    esac
 
     # Nor at the next boot. Only what this run installed: a service that was there before stays as it was.
     if command -v systemctl >/dev/null; then
@@ -50,6 +70,7 @@ install_packages() {
             case $package in
             rabbitmq-server) units="$units rabbitmq-server.service" ;;
             docker-registry) units="$units docker-registry.service" ;;
+            postgresql) units="$units postgresql.service" ;;
             esac
         done
         [ -n "$had_erlang" ] || [ ! -x /usr/bin/epmd ] || units="$units epmd.service epmd.socket"
