@@ -203,6 +203,25 @@ async fn a_registry_that_refuses_pieces_gets_whole_blobs_and_is_not_asked_again(
 }
 
 #[tokio::test]
+async fn an_upload_that_broke_between_pieces_begins_anew_and_is_counted_once() {
+    let mut scene = scene();
+    scene.slice = Duration::from_secs(600);
+    scene.registry.inject(|operation, count| {
+        let broken = operation == Operation::ContinueUpload && count == 2;
+        broken.then(|| RegistryError::Unavailable {
+            host: "registry.example".to_owned(),
+            operation: "upload: continue".to_owned(),
+            reason: "it went away".to_owned(),
+            retry_after: None,
+        })
+    });
+    let (bundle, _) = bundle();
+    assert_eq!(scene.import(&bundle).await.unwrap().counters.bytes_moved, bundle.bytes());
+    assert_eq!(scene.registry.count(Operation::BeginUpload), 2);
+    assert_eq!(scene.registry.open_sessions(), 0);
+}
+
+#[tokio::test]
 async fn an_upload_that_outlasts_its_slice_and_fails_names_the_brokers_consumer_timeout() {
     for (with_key, expected) in [(true, "takes no uploads in pieces"), (false, "seal_key_secret")] {
         let mut scene = scene();
