@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer};
 use transship_model::{Code, Failure, Identity};
 use transship_secrets::{
-    AllowedHosts, KeyVault, Keyring, Platform, PlatformTokens, STORAGE_AUDIENCE, STORAGE_SUFFIXES,
-    SecretDirectory, StorageReach, Tokens, VAULT_SUFFIXES, VaultDirectories, VaultSettings,
+    AllowedHosts, KeyVault, Keyring, Platform, PlatformError, PlatformTokens, STORAGE_AUDIENCE,
+    STORAGE_SUFFIXES, SecretDirectory, StorageReach, Tokens, VAULT_SUFFIXES, VaultDirectories, VaultSettings,
 };
 
 /// Where secrets are, and who gets them.
@@ -67,6 +67,10 @@ fn identity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Identity, D::E
 impl SecretsConfig {
     /// What is wrong with the section, as key and problem.
     pub fn check(&self) -> Vec<(String, String)> {
+        self.check_in(&environment)
+    }
+
+    fn check_in(&self, variable: &dyn Fn(&str) -> Option<String>) -> Vec<(String, String)> {
         let mut faults = Vec::new();
         let mut fault = |key: &str, problem: String| faults.push((format!("secrets.{key}"), problem));
         for (key, hosts) in
@@ -91,12 +95,14 @@ impl SecretsConfig {
                 fault(key, "must be an address of https, as in https://vault.azure.net".to_owned());
             }
         }
-        if let Err(error) =
-            Platform::from_environment(self.authority_host.as_deref(), self.plain_http_to_loopback)
-        {
+        if let Err(error) = self.platform(variable) {
             fault("authority_host", error.to_string());
         }
         faults
+    }
+
+    fn platform(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Platform, PlatformError> {
+        Platform::read(self.authority_host.as_deref(), self.plain_http_to_loopback, variable)
     }
 
     /// Everything by which a process gets at what its messages name. Nothing is read and nothing is sent yet.
@@ -104,16 +110,22 @@ impl SecretsConfig {
     /// # Errors
     /// What [`SecretsConfig::check`] finds, or where TLS cannot be set up.
     pub fn keyring(self) -> Result<Keyring, Failure> {
+        self.keyring_in(&environment)
+    }
+
+    /// The same, where the platform's variables (`AZURE_…`, `IDENTITY_…`) are those that `variable` knows.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn keyring_in(self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Keyring, Failure> {
         let refused = |problem: String| {
             Failure::permanent(Code::ConfigurationInvalid, problem).while_doing("the section secrets")
         };
-        if let Some((key, problem)) = self.check().into_iter().next() {
+        if let Some((key, problem)) = self.check_in(variable).into_iter().next() {
             return Err(refused(format!("{key}: {problem}")));
         }
         let hosts = |entries| AllowedHosts::new(entries).map_err(|error| refused(error.to_string()));
-        let platform =
-            Platform::from_environment(self.authority_host.as_deref(), self.plain_http_to_loopback)
-                .map_err(|error| refused(error.to_string()))?;
+        let platform = self.platform(variable).map_err(|error| refused(error.to_string()))?;
         let tokens: Arc<dyn Tokens> = Arc::new(PlatformTokens::new(platform).map_err(refused)?);
         let settings = VaultSettings {
             hosts: hosts(self.vault_suffixes)?,
@@ -133,6 +145,10 @@ impl SecretsConfig {
             },
         })
     }
+}
+
+fn environment(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }
 
 /// The service without what some documents write after it.

@@ -53,16 +53,9 @@ pub struct PlatformError {
 }
 
 impl Platform {
-    /// What the environment of this process says, with `authority_host` in place of `AZURE_AUTHORITY_HOST` where
-    /// it is given. `plain_http` lets the authority be plain http on this machine, for tests.
-    ///
-    /// # Errors
-    /// Where an address in it is none, or the authority is not https.
-    pub fn from_environment(authority_host: Option<&str>, plain_http: bool) -> Result<Self, PlatformError> {
-        Self::read(authority_host, plain_http, |name| std::env::var(name).ok())
-    }
-
-    /// The same, of the variables that `variable` knows. An empty one counts as not set.
+    /// What the environment says, whose variables `variable` knows (an empty one counts as not set), with
+    /// `authority_host` in place of `AZURE_AUTHORITY_HOST` where it is given. `plain_http` lets the authority be
+    /// plain http on this machine, for tests.
     ///
     /// # Errors
     /// Where an address in it is none, or the authority is not https.
