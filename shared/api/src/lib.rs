@@ -3,6 +3,7 @@
 //! **May know** JSON and the grammar of ARM resource identifiers.
 //! **Never knows** how a run is carried out, where state is kept, or the other rooms' types.
 
+mod beyond;
 mod deployment;
 mod error;
 mod id;
@@ -14,6 +15,7 @@ mod route;
 mod run;
 mod schedule;
 
+pub use beyond::{ArtifactSighting, DeadLetterView, Health, SeenBlobView};
 pub use deployment::{
     Deployment, DeploymentProperties, DeploymentRequest, DeploymentRequestProperties, NotApplied, OutputResource,
 };

@@ -241,7 +241,10 @@ async fn finish(mut server: JoinHandle<io::Result<()>>) {
 }
 
 /// Writes a file so that a reader sees all of it or nothing.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+///
+/// # Errors
+/// What the system says.
+pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     std::fs::write(&beside, text)?;

@@ -14,7 +14,7 @@ mod signals;
 
 pub use exit::Exit;
 pub use healthcheck::{HealthcheckError, healthcheck};
-pub use host::{Host, HostError, HostSettings, Process};
+pub use host::{Host, HostError, HostSettings, Process, write_whole};
 pub use launch::{ServiceSettings, launch};
 pub use readiness::Readiness;
 pub use settings::{Fault, SettingsError, SettingsSource, load, load_checked};

@@ -18,7 +18,8 @@ impl Store {
         self.write(move |transaction| {
             Box::pin(async move {
                 let known = sqlx::query("SELECT 1 FROM deployments WHERE key = $1").bind(key.clone());
-                let known = known.fetch_optional(&mut *transaction).await.map_err(failed("read a deployment"))?;
+                let known =
+                    known.fetch_optional(&mut *transaction).await.map_err(failed("read a deployment"))?;
                 let query = sqlx::query(
                     "INSERT INTO deployments (key, body) VALUES ($1, $2) \
                      ON CONFLICT (key) DO UPDATE SET body = excluded.body",

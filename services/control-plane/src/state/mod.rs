@@ -5,6 +5,7 @@
 //! transaction of what waits for it; readers have connections of their own.
 
 mod dead_letters;
+mod deployments;
 mod error;
 mod folding;
 mod leases;
@@ -16,9 +17,12 @@ mod resources;
 mod runs;
 mod schedules;
 mod schema;
+mod sightings;
 mod store;
 mod triggers;
 mod values;
+mod waiting;
+mod work;
 mod writer;
 
 pub use error::StoreError;
@@ -28,3 +32,4 @@ pub use records::{
     RunState, SeenBlob, SeenVerdict, TagState,
 };
 pub use store::Store;
+pub use work::Work;

@@ -64,7 +64,7 @@ fn record(row: &AnyRow) -> Result<RunRecord, StoreError> {
     })
 }
 
-fn records(rows: &[AnyRow]) -> Result<Vec<RunRecord>, StoreError> {
+pub(super) fn records(rows: &[AnyRow]) -> Result<Vec<RunRecord>, StoreError> {
     rows.iter().map(record).collect()
 }
 

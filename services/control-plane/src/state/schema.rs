@@ -31,10 +31,16 @@ impl Dialect {
 }
 
 /// The migrations in their order, for SQLite and for PostgreSQL. One that was released is never changed.
-const MIGRATIONS: &[(&'static str, &'static str)] = &[(
-    include_str!("../../migrations/sqlite/0001_state.sql"),
-    include_str!("../../migrations/postgres/0001_state.sql"),
-)];
+const MIGRATIONS: &[(&str, &str)] = &[
+    (
+        include_str!("../../migrations/sqlite/0001_state.sql"),
+        include_str!("../../migrations/postgres/0001_state.sql"),
+    ),
+    (
+        include_str!("../../migrations/sqlite/0002_deployments.sql"),
+        include_str!("../../migrations/postgres/0002_deployments.sql"),
+    ),
+];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY)";
 

@@ -1,0 +1,161 @@
+//! What Azure Container Registry does not have: health, dead letters, what a trigger sees, where an artifact is.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use transship_api::{ArtifactSighting, DeadLetterView, Health, Kind, Page, ResourceId, SeenBlobView};
+use transship_model::ArtifactReference;
+
+use super::answer::json;
+use super::query::Query;
+use super::{Asked, Server};
+use crate::api::{run_view, unavailable};
+use crate::check::shown as shown_text;
+use crate::clock::{now_ms, shown};
+use crate::refusal::Refusal;
+use crate::state::{DeadLetter, SeenBlob, SeenVerdict};
+
+/// How many runs are named that carried an artifact.
+const SIGHTINGS: u32 = 20;
+
+impl Server {
+    pub(super) fn health(&self) -> Response {
+        let reasons = self.readiness.reasons();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        json(StatusCode::OK, &Health { version, ready: reasons.is_empty(), reasons })
+    }
+
+    pub(super) async fn dead_letters(&self, asked: &Asked, query: &Query) -> Result<Response, Refusal> {
+        let paging = query.paging(self.api.limits.page_size)?;
+        let store = &self.api.store;
+        let mut letters = store.dead_letters(paging.after, paging.top + 1).await.map_err(unavailable)?;
+        let more = letters.len() > paging.top as usize;
+        letters.truncate(paging.top as usize);
+        let next_link = letters
+            .last()
+            .filter(|_| more)
+            .map(|last| paging.next_link(&asked.base, &asked.path, None, last.id));
+        let mut value = Vec::new();
+        for letter in letters {
+            value.push(self.dead_letter(letter).await?);
+        }
+        Ok(json(StatusCode::OK, &Page { value, next_link }))
+    }
+
+    async fn dead_letter(&self, letter: DeadLetter) -> Result<DeadLetterView, Refusal> {
+        let runs = match letter.execution.as_deref().and_then(|id| id.parse().ok()) {
+            Some(execution) => {
+                let runs = self.api.store.runs_of_execution(&execution).await.map_err(unavailable)?;
+                runs.iter().map(|run| run.id.to_string()).collect()
+            }
+            None => Vec::new(),
+        };
+        Ok(DeadLetterView {
+            id: letter.id,
+            queue: letter.queue.name().to_owned(),
+            message_id: letter.message_id,
+            kind: letter.kind,
+            execution: letter.execution,
+            runs,
+            reason: letter.reason,
+            body_bytes: letter.body.len() as u64,
+            at: shown(letter.at_ms),
+            requeued_at: letter.requeued_ms.map(shown),
+        })
+    }
+
+    /// Puts a dead letter back into its queue; the dispatcher publishes it.
+    pub(super) async fn requeue(&self, id: i64) -> Result<Response, Refusal> {
+        let store = &self.api.store;
+        let letter = store.dead_letter(id).await.map_err(unavailable)?;
+        let letter = letter.ok_or_else(|| Refusal::not_found(format!("The dead letter {id}")))?;
+        if letter.requeued_ms.is_some()
+            || !store.dead_letter_requeued(id, now_ms()).await.map_err(unavailable)?
+        {
+            let message = format!(
+                "The dead letter {id} was put back already. Where it fails again, it comes back anew."
+            );
+            return Err(Refusal::new(409, "AlreadyRequeued", message));
+        }
+        self.api.wake.wake();
+        let letter = store.dead_letter(id).await.map_err(unavailable)?;
+        let letter = letter.ok_or_else(|| Refusal::not_found(format!("The dead letter {id}")))?;
+        Ok(json(StatusCode::OK, &self.dead_letter(letter).await?))
+    }
+
+    /// What the trigger of an import pipeline sees in its container, and why it imports it or not.
+    pub(super) async fn seen_blobs(
+        &self,
+        asked: &Asked,
+        id: &ResourceId,
+        query: &Query,
+    ) -> Result<Response, Refusal> {
+        let store = &self.api.store;
+        let record = store.resource(id).await.map_err(unavailable)?;
+        if record.is_none_or(|record| record.kind != Kind::ImportPipeline) {
+            return Err(Refusal::not_found(format!("The import pipeline '{}'", shown_text(id.name()))));
+        }
+        let paging = query.paging(self.api.limits.page_size)?;
+        let after = query.get("after");
+        let mut blobs = store.seen_blobs(&id.key(), after, paging.top + 1).await.map_err(unavailable)?;
+        let more = blobs.len() > paging.top as usize;
+        blobs.truncate(paging.top as usize);
+        let next_link = blobs.last().filter(|_| more).map(|last| {
+            let mut link = url::form_urlencoded::Serializer::new(String::new());
+            link.append_pair("$top", &paging.top.to_string()).append_pair("after", last.blob.as_str());
+            format!("{}{}?{}", asked.base, asked.path, link.finish())
+        });
+        let value = blobs.into_iter().map(seen).collect();
+        Ok(json(StatusCode::OK, &Page::<SeenBlobView> { value, next_link }))
+    }
+
+    /// The newest runs that carried an artifact.
+    pub(super) async fn artifacts(&self, query: &Query) -> Result<Response, Refusal> {
+        let text = query.get("reference").ok_or_else(|| {
+            let message = "The query parameter reference is missing: add ?reference=repository:tag.";
+            Refusal::new(400, "MissingReference", message).at("reference")
+        })?;
+        let full = if text.contains([':', '@']) { text.to_owned() } else { format!("{text}:latest") };
+        let reference: ArtifactReference = full.parse().map_err(|error| {
+            Refusal::new(400, "InvalidArtifactReference", format!("{error}.")).at("reference")
+        })?;
+        let store = &self.api.store;
+        let runs = store.runs_that_carried(&reference, SIGHTINGS).await.map_err(unavailable)?;
+        let mut value = Vec::new();
+        for run in runs {
+            let parts = store.parts(&run.execution).await.map_err(unavailable)?;
+            let Some(response) = run_view(&run, Some(&parts)).properties.response else { continue };
+            let name = reference.to_string();
+            let is = |artifact: &transship_api::ArtifactProgress| {
+                artifact.artifact == name || artifact.imported_as.as_ref() == Some(&name)
+            };
+            let Some(artifact) = response.artifacts.into_iter().find(is) else { continue };
+            value.push(ArtifactSighting {
+                run: run.id.to_string(),
+                status: response.status,
+                start_time: response.start_time,
+                artifact,
+                stages: response.stages,
+            });
+        }
+        Ok(json(StatusCode::OK, &Page { value, next_link: None }))
+    }
+}
+
+fn seen(blob: SeenBlob) -> SeenBlobView {
+    let (verdict, run, reason, until) = match blob.verdict {
+        SeenVerdict::Imported { run, note } => ("Imported", Some(run), note, None),
+        SeenVerdict::Waiting { reason, until_ms } => ("Waiting", None, Some(reason), Some(shown(until_ms))),
+        SeenVerdict::Ignored { reason } => ("Ignored", None, Some(reason), None),
+    };
+    SeenBlobView {
+        blob: blob.blob.to_string(),
+        etag: blob.etag,
+        length: blob.length,
+        verdict: verdict.to_owned(),
+        run,
+        reason,
+        until,
+        first_seen: shown(blob.first_ms),
+        changed: shown(blob.changed_ms),
+    }
+}

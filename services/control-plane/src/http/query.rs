@@ -1,0 +1,111 @@
+//! Query parameters. Their names are compared without regard to case, as Azure Resource Manager does.
+
+use url::form_urlencoded;
+
+use crate::check::shown;
+use crate::refusal::Refusal;
+
+/// The most that `$top` may ask for.
+const MAX_TOP: u32 = 1000;
+
+/// The parameters of a request.
+pub(super) struct Query(Vec<(String, String)>);
+
+/// Which page of a list is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Paging {
+    /// Behind this place.
+    pub(super) after: i64,
+    /// How many.
+    pub(super) top: u32,
+    /// Whether the client said how many.
+    pub(super) asked: bool,
+}
+
+impl Query {
+    pub(super) fn of(text: Option<&str>) -> Self {
+        Self(form_urlencoded::parse(text.unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    /// The first value of `name` that is not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let fits = |(key, value): &&(String, String)| key.eq_ignore_ascii_case(name) && !value.is_empty();
+        self.0.iter().find(fits).map(|(_, value)| value.as_str())
+    }
+
+    /// The version that the client speaks. Any is served, but one must be there.
+    pub(super) fn api_version(&self) -> Result<&str, Refusal> {
+        self.get("api-version").ok_or_else(|| {
+            let message = "The query parameter api-version is missing: add ?api-version=2025-06-01-preview (any \
+                           version is served).";
+            Refusal::new(400, "MissingApiVersionParameter", message).at("api-version")
+        })
+    }
+
+    /// Which page of a list is wanted; `page` is how many resources a page has by itself.
+    pub(super) fn paging(&self, page: u32) -> Result<Paging, Refusal> {
+        let wrong = |name: &str, expected: &str| {
+            let given = shown(self.get(name).unwrap_or_default());
+            let message = format!("{name}={given} is not valid: expected {expected}.");
+            Refusal::new(400, "InvalidQueryParameter", message).at(name)
+        };
+        let token = self
+            .get("$skipToken")
+            .map(str::parse::<i64>)
+            .transpose()
+            .ok()
+            .filter(|n| n.is_none_or(|n| n >= 0));
+        let after = token.ok_or_else(|| wrong("$skipToken", "what the nextLink of a page holds"))?;
+        let top = self.get("$top").map(str::parse::<u32>).transpose().ok();
+        let top = top.filter(|top| top.is_none_or(|top| (1..=MAX_TOP).contains(&top)));
+        let top = top.ok_or_else(|| wrong("$top", "a number from 1 to 1000"))?;
+        Ok(Paging { after: after.unwrap_or(0), top: top.unwrap_or(page), asked: top.is_some() })
+    }
+}
+
+impl Paging {
+    /// The address of the page behind `last`, below `base` with this path and version.
+    pub(super) fn next_link(&self, base: &str, path: &str, api_version: Option<&str>, last: i64) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if let Some(version) = api_version {
+            query.append_pair("api-version", version);
+        }
+        if self.asked {
+            query.append_pair("$top", &self.top.to_string());
+        }
+        query.append_pair("$skipToken", &last.to_string());
+        format!("{base}{path}?{}", query.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_must_be_there_and_may_be_any() {
+        assert_eq!(Query::of(Some("API-Version=1")).api_version().unwrap(), "1");
+        for query in [None, Some(""), Some("api-version=")] {
+            let refusal = Query::of(query).api_version().unwrap_err();
+            assert_eq!((refusal.status, refusal.error.code.as_str()), (400, "MissingApiVersionParameter"));
+        }
+    }
+
+    #[test]
+    fn pages_follow_each_other() {
+        let paging = Query::of(Some("%24top=2&$skiptoken=7")).paging(100).unwrap();
+        assert_eq!(paging, Paging { after: 7, top: 2, asked: true });
+        let link = paging.next_link("http://h", "/p", Some("2025"), 9);
+        assert_eq!(link, "http://h/p?api-version=2025&%24top=2&%24skipToken=9");
+        let next = Query::of(link.split_once('?').map(|(_, query)| query)).paging(100).unwrap();
+        assert_eq!(next.after, 9);
+        assert_eq!(Query::of(None).paging(100).unwrap(), Paging { after: 0, top: 100, asked: false });
+        for bad in ["$top=0", "$top=1001", "$top=x", "$skipToken=-1", "$skipToken=x"] {
+            assert_eq!(
+                Query::of(Some(bad)).paging(100).unwrap_err().error.code,
+                "InvalidQueryParameter",
+                "{bad}"
+            );
+        }
+    }
+}

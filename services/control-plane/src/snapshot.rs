@@ -1,0 +1,272 @@
+//! Snapshots: what a pipeline says when a run is accepted, so that a pipeline that changes later changes no run.
+
+use transship_api::{ExportPipeline, ImportPipeline, Kind, ResourceId, RouteProperties, RouteResource};
+use transship_model::{
+    Code, ContainerUrl, Failure, Identity, ImportDestination, NamePattern, PipelineName, Route,
+    StorageCredential,
+};
+
+use crate::check;
+use crate::registries::Registries;
+use crate::state::{Action, PipelineSnapshot, ResourceRecord, Store, StoreError};
+
+/// The most routes and pipelines that are read at a time.
+const PAGE: u32 = 500;
+
+/// The snapshot of the pipeline `record`, for a run that is accepted now.
+///
+/// # Errors
+/// Where the store fails, or where what it holds cannot be used any more, such as a registry that is no longer in
+/// the configuration.
+pub async fn snapshot(
+    store: &Store,
+    registries: &Registries,
+    record: &ResourceRecord,
+) -> Result<PipelineSnapshot, Failure> {
+    match record.kind {
+        Kind::ExportPipeline => {
+            let registry = record.id.parent();
+            let routes = all(store, &registry, Kind::Route).await?;
+            // Most registries have no routes, and then nothing else is needed.
+            let imports = if routes.is_empty() { Vec::new() } else { every_import_pipeline(store).await? };
+            export_snapshot(registries, record, &routes, &imports)
+        }
+        Kind::ImportPipeline => import_snapshot(registries, record),
+        Kind::PipelineRun | Kind::Route => Err(broken(record, "it is not a pipeline")),
+    }
+}
+
+async fn all(store: &Store, registry: &ResourceId, kind: Kind) -> Result<Vec<ResourceRecord>, StoreError> {
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map_or(0, |record: &ResourceRecord| record.seq);
+        let page = store.resources(registry, kind, after, PAGE).await?;
+        let last = page.len() < PAGE as usize;
+        found.extend(page);
+        if last {
+            return Ok(found);
+        }
+    }
+}
+
+async fn every_import_pipeline(store: &Store) -> Result<Vec<ResourceRecord>, StoreError> {
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map_or(0, |record: &ResourceRecord| record.seq);
+        let page = store.all_resources(Kind::ImportPipeline, after, PAGE).await?;
+        let last = page.len() < PAGE as usize;
+        found.extend(page);
+        if last {
+            return Ok(found);
+        }
+    }
+}
+
+/// The snapshot of an import pipeline.
+///
+/// # Errors
+/// Where the record cannot be used.
+pub fn import_snapshot(
+    registries: &Registries,
+    record: &ResourceRecord,
+) -> Result<PipelineSnapshot, Failure> {
+    let pipeline: ImportPipeline = read(record)?;
+    let container = container(record, pipeline.properties.source.uri.as_deref())?;
+    let credential = check::credential(&pipeline.properties.source, pipeline.identity.as_ref(), &container);
+    let registry = registry_name(registries, record)?;
+    let destination = ImportDestination {
+        registry: registry.clone(),
+        credential: credential.clone(),
+        options: check::import_options(&pipeline.properties.options),
+    };
+    let action = Action::Import { pipeline: message_name(&record.id)?, destination };
+    Ok(PipelineSnapshot { id: record.id.to_string(), registry, container, credential, action })
+}
+
+/// The snapshot of an export pipeline, with the routes of its registry that begin at its container. Where the
+/// registry has no route at all, those of the exporter's configuration hold.
+fn export_snapshot(
+    registries: &Registries,
+    record: &ResourceRecord,
+    routes: &[ResourceRecord],
+    imports: &[ResourceRecord],
+) -> Result<PipelineSnapshot, Failure> {
+    let pipeline: ExportPipeline = read(record)?;
+    let container = container(record, pipeline.properties.target.uri.as_deref())?;
+    let credential = check::credential(&pipeline.properties.target, pipeline.identity.as_ref(), &container);
+    let registry = registry_name(registries, record)?;
+    let mut applying = Vec::new();
+    for route in routes {
+        let route = self::route(registries, route, imports)?;
+        // The pattern is the exporter's to match: a run of several parts has several names.
+        if route.source == container {
+            applying.push(route);
+        }
+    }
+    let routes = (!routes.is_empty()).then_some(applying);
+    let options = check::export_options(&pipeline.properties.options);
+    let action = Action::Export { options, routes };
+    Ok(PipelineSnapshot { id: record.id.to_string(), registry, container, credential, action })
+}
+
+fn route(
+    registries: &Registries,
+    record: &ResourceRecord,
+    imports: &[ResourceRecord],
+) -> Result<Route, Failure> {
+    let RouteResource { properties, .. } = read(record)?;
+    let target = container(record, Some(&properties.target_uri))?;
+    let (import_pipeline, import_destination) = match properties.import_pipeline.as_deref() {
+        None => (None, None),
+        Some(text) => match text.parse::<ResourceId>() {
+            Ok(id) => match imports.iter().find(|import| import.id == id) {
+                Some(found) => {
+                    let Action::Import { pipeline, destination } = import_snapshot(registries, found)?.action
+                    else {
+                        return Err(broken(found, "it does not import"));
+                    };
+                    (Some(pipeline), Some(destination))
+                }
+                None => (Some(message_name(&id)?), None),
+            },
+            Err(_) => (Some(text.parse().map_err(|error| broken(record, error))?), None),
+        },
+    };
+    Ok(Route {
+        source: container(record, Some(&properties.source_uri))?,
+        pattern: properties.name_pattern.as_deref().map(NamePattern::new).unwrap_or_default(),
+        target_secret: target_secret(&properties, &target),
+        target,
+        overwrite: properties.overwrite,
+        import_pipeline,
+        import_destination,
+    })
+}
+
+fn target_secret(route: &RouteProperties, target: &ContainerUrl) -> Option<StorageCredential> {
+    if target.directory().is_some() {
+        return None;
+    }
+    match route.storage_access_mode.as_deref() {
+        Some("ManagedIdentity") => Some(StorageCredential::Identity(Identity::System)),
+        _ => route.target_key_vault_uri.as_deref()?.parse().ok(),
+    }
+}
+
+/// The name of a pipeline in messages: `REGISTRY.PIPELINE`, both as in its resource id.
+///
+/// # Errors
+/// Where the two together are longer than a name may be.
+pub fn message_name(id: &ResourceId) -> Result<PipelineName, Failure> {
+    let name = format!("{}.{}", id.registry, id.name());
+    name.parse()
+        .map_err(|error| Failure::permanent(Code::ConfigurationInvalid, format!("pipeline {id}: {error}")))
+}
+
+fn registry_name(
+    registries: &Registries,
+    record: &ResourceRecord,
+) -> Result<transship_model::RegistryName, Failure> {
+    let resolved = registries.resolve(&record.id.registry);
+    resolved.map(|resolved| resolved.name).ok_or_else(|| {
+        broken(record, "its registry is not in the configuration")
+            .with_hint("add [registries.NAME] to the control plane's configuration")
+    })
+}
+
+fn read<T: serde::de::DeserializeOwned>(record: &ResourceRecord) -> Result<T, Failure> {
+    serde_json::from_str(&record.body).map_err(|error| broken(record, error))
+}
+
+fn container(record: &ResourceRecord, uri: Option<&str>) -> Result<ContainerUrl, Failure> {
+    uri.unwrap_or_default().parse().map_err(|error| broken(record, error))
+}
+
+fn broken(record: &ResourceRecord, why: impl std::fmt::Display) -> Failure {
+    Failure::permanent(Code::ConfigurationInvalid, format!("{} cannot be used: {why}", record.id))
+        .with_hint("PUT it again")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::registries;
+
+    const SOURCE: &str = "https://a.blob.core.windows.net/c";
+    const TARGET: &str = "https://b.blob.core.windows.net/c";
+    const VAULT: &str = "https://kv.vault.azure.net/secrets/sas";
+
+    fn record(kind: Kind, name: &str, properties: &Value) -> ResourceRecord {
+        let body = json!({ "properties": properties }).to_string();
+        let id = ResourceId::registry("s", "g", "Source").child(kind, name);
+        let (created_by, modified_by) = (String::new(), String::new());
+        ResourceRecord { seq: 1, id, kind, body, created_by, created_ms: 0, modified_by, modified_ms: 0 }
+    }
+
+    #[test]
+    fn an_import_pipeline_becomes_a_destination() {
+        let source = json!({ "uri": TARGET, "keyVaultUri": VAULT, "storageAccessMode": "SasToken" });
+        let properties = json!({ "source": source, "options": ["OverwriteTags"] });
+        let taken =
+            import_snapshot(&registries(), &record(Kind::ImportPipeline, "Inbox", &properties)).unwrap();
+        let Action::Import { pipeline, destination } = taken.action else { panic!("an import") };
+        assert_eq!(pipeline.as_str(), "Source.Inbox");
+        assert_eq!(destination.registry.as_str(), "source");
+        assert!(destination.options.overwrite_tags && !destination.options.continue_on_errors);
+        assert_eq!(taken.credential.unwrap().to_string(), VAULT);
+    }
+
+    #[test]
+    fn an_identity_needs_no_secret_and_a_directory_needs_nothing() {
+        for (end, expected) in [
+            (
+                json!({ "uri": SOURCE, "keyVaultUri": VAULT, "storageAccessMode": "ManagedIdentity" }),
+                Some("identity:system"),
+            ),
+            (json!({ "uri": "file:///tmp/c", "keyVaultUri": VAULT, "storageAccessMode": "SasToken" }), None),
+        ] {
+            let pipeline = record(Kind::ExportPipeline, "pipe", &json!({ "target": end }));
+            let taken = export_snapshot(&registries(), &pipeline, &[], &[]).unwrap();
+            assert_eq!(taken.credential.map(|c| c.to_string()).as_deref(), expected, "{end}");
+            assert!(matches!(taken.action, Action::Export { routes: None, .. }));
+        }
+    }
+
+    #[test]
+    fn routes_that_begin_at_the_container_are_taken_with_the_pipeline_that_they_start() {
+        let pipeline = record(
+            Kind::ExportPipeline,
+            "pipe",
+            &json!({ "target": { "uri": SOURCE, "keyVaultUri": VAULT } }),
+        );
+        let inbox = record(
+            Kind::ImportPipeline,
+            "inbox",
+            &json!({ "source": { "uri": TARGET, "keyVaultUri": VAULT } }),
+        );
+        let route = |from: &str, import: &str| {
+            let properties = json!({
+                "sourceUri": from, "targetUri": TARGET, "targetKeyVaultUri": "inbox-sas", "importPipeline": import,
+            });
+            record(Kind::Route, "route", &properties)
+        };
+        let id = inbox.id.to_string().to_uppercase();
+        let routes = [route(SOURCE, &id), route(SOURCE, "elsewhere"), route("https://x.example/c", &id)];
+        let taken = export_snapshot(&registries(), &pipeline, &routes, &[inbox]).unwrap();
+        let Action::Export { routes: Some(routes), .. } = taken.action else {
+            panic!("an export with routes")
+        };
+        let names: Vec<_> =
+            routes.iter().map(|route| route.import_pipeline.as_ref().unwrap().as_str()).collect();
+        assert_eq!(names, ["Source.inbox", "elsewhere"]);
+        assert_eq!(routes[0].import_destination.as_ref().unwrap().registry.as_str(), "source");
+        assert_eq!(routes[1].import_destination, None);
+        let none =
+            export_snapshot(&registries(), &pipeline, &[route("https://x.example/c", "elsewhere")], &[]);
+        assert!(
+            matches!(none.unwrap().action, Action::Export { routes: Some(routes), .. } if routes.is_empty())
+        );
+    }
+}
