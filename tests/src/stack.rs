@@ -10,6 +10,9 @@ use transship_rig::{Azurite, Container, Process, RabbitMq, Registry, Side};
 
 use crate::client::Client;
 
+/// 32 bytes in base64: what seals where an upload of these tests stands.
+const SEAL_KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+
 /// How long a service may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -26,12 +29,23 @@ pub struct Options {
     pub worker: String,
     /// Whether tags that exist are overwritten at the target.
     pub overwrite_tags: bool,
+    /// Whether a bundle is deleted once it is imported.
+    pub delete_bundles: bool,
+    /// Whether the importers have a key to seal uploads with, so that these go in pieces.
+    pub seal_uploads: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let environment = BTreeMap::new();
-        Self { each: 1, binaries: None, environment, worker: String::new(), overwrite_tags: false }
+        Self {
+            each: 1,
+            binaries: None,
+            environment: BTreeMap::new(),
+            worker: String::new(),
+            overwrite_tags: false,
+            delete_bundles: false,
+            seal_uploads: false,
+        }
     }
 }
 
@@ -164,6 +178,7 @@ impl Stack {
         std::fs::write(secrets.join("source-sas"), self.source_container.full_sas())?;
         std::fs::write(secrets.join("target-sas"), self.target_container.full_sas())?;
         std::fs::write(secrets.join("broker-url"), &self.amqp)?;
+        std::fs::write(secrets.join("seal-key"), SEAL_KEY)?;
         Ok(())
     }
 
@@ -185,10 +200,12 @@ impl Stack {
                 self.source_registry.url()
             ),
             "importer" => format!(
-                "[registries.target]\nurl = \"{}\"\n\n[pipelines.default]\nregistry = \"target\"\n\
-                 container = \"{target}\"\nsecret = \"target-sas\"\noptions = {{ overwrite_tags = {} }}\n",
+                "{}[registries.target]\nurl = \"{}\"\n\n[pipelines.default]\nregistry = \"target\"\n\
+                 container = \"{target}\"\nsecret = \"target-sas\"\noptions = {{ overwrite_tags = {}, delete_source_blob_on_success = {} }}\n",
+                if self.options.seal_uploads { "[import]\nseal_key_secret = \"seal-key\"\n\n" } else { "" },
                 self.target_registry.url(),
-                self.options.overwrite_tags
+                self.options.overwrite_tags,
+                self.options.delete_bundles
             ),
             _ => String::new(),
         };
