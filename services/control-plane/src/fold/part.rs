@@ -35,6 +35,34 @@ pub struct TargetResults {
     pub container: ContainerUrl,
     /// By the artifact's name in the bundle: the attempt that said so, and what it said.
     pub results: BTreeMap<String, (u32, ArtifactResult)>,
+    /// How many results each fact told. Of two results with the same name one is shown, and both are counted.
+    pub told: BTreeMap<String, u64>,
+}
+
+/// What a fact changed of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changed {
+    /// Its stages.
+    pub stages: bool,
+    /// Its artifacts.
+    pub artifacts: bool,
+}
+
+impl Changed {
+    fn stages(stages: bool) -> Self {
+        Self { stages, artifacts: false }
+    }
+
+    /// Whether anything changed.
+    pub fn any(self) -> bool {
+        self.stages || self.artifacts
+    }
+
+    /// What this and another fact changed.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { stages: self.stages || other.stages, artifacts: self.artifacts || other.artifacts }
+    }
 }
 
 impl PartState {
@@ -45,9 +73,9 @@ impl PartState {
         Self { stages: Vec::new(), artifacts: Artifacts { requested, ..Artifacts::default() } }
     }
 
-    /// Takes one fact of this part. True where it changed something.
-    pub fn apply(&mut self, fact: &Fact) -> bool {
-        let before = self.clone();
+    /// Takes one fact of this part; what it changed.
+    pub fn apply(&mut self, fact: &Fact) -> Changed {
+        let attempt = fact.attempt;
         match &fact.body {
             FactBody::PartPlanned { counters } => self.progress(fact, counters, None),
             FactBody::Progress { counters, in_flight } => self.progress(fact, counters, Some(in_flight)),
@@ -58,37 +86,47 @@ impl PartState {
                     catalog_digest: Some(catalog_digest.clone()),
                     ..end(fact, counters, blob)
                 };
-                if self.stage(fact, None).succeed(end) {
+                let mut stands = false;
+                let stages = self.change(fact, None, |stage| stands = stage.succeed(end));
+                let artifacts = stands && self.artifacts.left_out != *failed;
+                if artifacts {
                     self.artifacts.left_out.clone_from(failed);
                 }
+                Changed { stages, artifacts }
             }
             FactBody::BundleCopied { container, blob, etag, length, counters, .. } => {
                 let end =
                     End { etag: Some(etag.clone()), length: Some(*length), ..end(fact, counters, blob) };
-                self.stage(fact, Some(container)).succeed(end);
+                Changed::stages(self.change(fact, Some(container), |stage| {
+                    stage.succeed(end);
+                }))
             }
-            FactBody::ArtifactImported { container, results } => {
-                self.stage(fact, Some(container)).turn_to(fact.attempt);
-                self.artifacts.import(container, fact.attempt, results);
-            }
+            FactBody::ArtifactImported { container, results } => Changed {
+                stages: self.change(fact, Some(container), |stage| {
+                    stage.turn_to(attempt);
+                }),
+                artifacts: self.artifacts.import(container, attempt, results, fingerprint(&fact.body)),
+            },
             FactBody::BundleImported { container, blob, catalog_digest, counters, message, .. } => {
                 let end = End {
                     catalog_digest: catalog_digest.clone(),
                     message: message.clone(),
                     ..end(fact, counters, blob)
                 };
-                self.stage(fact, Some(container)).succeed(end);
+                Changed::stages(self.change(fact, Some(container), |stage| {
+                    stage.succeed(end);
+                }))
             }
             FactBody::Failed { code, message, hint, terminal, container } => {
                 let (code, message, hint) = (*code, message.clone(), hint.clone());
                 let trouble = Trouble { terminal: *terminal, at_ms: fact.at_ms, code, message, hint };
-                let stage = self.stage(fact, container.as_ref());
-                if stage.turn_to(fact.attempt) {
-                    stage.fail(trouble);
-                }
+                Changed::stages(self.change(fact, container.as_ref(), |stage| {
+                    if stage.turn_to(attempt) {
+                        stage.fail(trouble);
+                    }
+                }))
             }
         }
-        *self != before
     }
 
     /// Forgets how a stage failed: its work was given to its queue again.
@@ -97,68 +135,95 @@ impl PartState {
         self.stages.iter_mut().filter(same).for_each(StageState::reopen);
     }
 
-    fn progress(&mut self, fact: &Fact, counters: &Counters, names: Option<&Vec<String>>) {
-        let stage = self.stage(fact, None);
-        if !stage.turn_to(fact.attempt) {
-            return;
-        }
-        stage.count(counters);
-        if let Some(names) = names {
-            let heard = InFlight { at_ms: fact.at_ms, names: names.clone() };
-            stage.in_flight = heard.max(std::mem::take(&mut stage.in_flight));
-        }
+    fn progress(&mut self, fact: &Fact, counters: &Counters, names: Option<&Vec<String>>) -> Changed {
+        Changed::stages(self.change(fact, None, |stage| {
+            if !stage.turn_to(fact.attempt) {
+                return;
+            }
+            stage.count(counters);
+            if let Some(names) = names {
+                let heard = InFlight { at_ms: fact.at_ms, names: names.clone() };
+                stage.in_flight = heard.max(std::mem::take(&mut stage.in_flight));
+            }
+        }))
     }
 
-    /// The stage that a fact is about. Facts of version 1 name the target in their body only.
-    fn stage(&mut self, fact: &Fact, container: Option<&ContainerUrl>) -> &mut StageState {
+    /// Changes the stage that a fact is about; whether it is another one then. Facts of version 1 name the target in
+    /// their body only.
+    fn change(
+        &mut self,
+        fact: &Fact,
+        container: Option<&ContainerUrl>,
+        change: impl FnOnce(&mut StageState),
+    ) -> bool {
         let target = match fact.stage {
             Stage::Exporter | Stage::ControlPlane => None,
             Stage::BlobCopier | Stage::Importer => fact.target.as_ref().or(container),
         };
-        let place = match self.stages.binary_search_by(|known| known.key().cmp(&(fact.stage, target))) {
-            Ok(place) => place,
-            Err(place) => {
-                self.stages.insert(place, StageState::new(fact.stage, target.cloned()));
-                place
+        match self.stages.binary_search_by(|known| known.key().cmp(&(fact.stage, target))) {
+            Ok(place) => {
+                let before = self.stages[place].clone();
+                change(&mut self.stages[place]);
+                self.stages[place] != before
             }
-        };
-        &mut self.stages[place]
+            Err(place) => {
+                let mut stage = StageState::new(fact.stage, target.cloned());
+                change(&mut stage);
+                self.stages.insert(place, stage);
+                true
+            }
+        }
     }
 }
 
 /// The success that a fact tells, without what only some facts know.
 fn end(fact: &Fact, counters: &Counters, blob: &transship_model::BlobName) -> End {
     let saw_bundle = !matches!(&fact.body, FactBody::BundleImported { catalog_digest: None, .. });
-    // Numbers, text and lists of them always serialise.
-    let body = serde_json::to_vec(&fact.body).unwrap_or_default();
     let rank = EndRank {
         saw_bundle,
         attempt: fact.attempt,
         bytes_moved: counters.bytes_moved,
         artifacts_moved: counters.artifacts_moved,
-        fingerprint: Digest::sha256(&body).hex()[..16].to_owned(),
+        fingerprint: fingerprint(&fact.body),
     };
     let blob = blob.clone();
     End { rank, counters: *counters, blob, etag: None, length: None, catalog_digest: None, message: None }
 }
 
+/// Tells facts apart that say different things.
+fn fingerprint(body: &FactBody) -> String {
+    // Numbers, text and lists of them always serialise.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Digest::sha256(&body).hex()[..16].to_owned()
+}
+
 impl Artifacts {
-    fn import(&mut self, container: &ContainerUrl, attempt: u32, results: &[ArtifactResult]) {
+    /// Takes the results of one fact; whether any was news.
+    fn import(
+        &mut self,
+        container: &ContainerUrl,
+        attempt: u32,
+        results: &[ArtifactResult],
+        fingerprint: String,
+    ) -> bool {
         let place = match self.imported.binary_search_by(|known| known.container.cmp(container)) {
             Ok(place) => place,
             Err(place) => {
-                let results = BTreeMap::new();
-                self.imported.insert(place, TargetResults { container: container.clone(), results });
+                let (container, results, told) = (container.clone(), BTreeMap::new(), BTreeMap::new());
+                self.imported.insert(place, TargetResults { container, results, told });
                 place
             }
         };
-        let known = &mut self.imported[place].results;
+        let TargetResults { results: known, told, .. } = &mut self.imported[place];
+        let mut news = told.insert(fingerprint, results.len() as u64).is_none();
         for result in results {
             let name = result.reference.to_string();
             if known.get(&name).is_none_or(|(at, known)| rank(*at, known) < rank(attempt, result)) {
                 known.insert(name, (attempt, result.clone()));
+                news = true;
             }
         }
+        news
     }
 }
 

@@ -107,23 +107,14 @@ impl PartState {
     }
 
     /// What a stage did. Before its end, what was moved and what was found there may overlap after a restart; a
-    /// stage that failed for good has failed with what is left.
+    /// stage that failed for good has failed with what is left, one that succeeded found there what it did not move.
     fn counters(&self, state: &StageState, status: StageStatus) -> Counters {
-        let Some(end) = &state.end else {
-            let mut counters = reconciled(state.counters);
-            if state.stage == Stage::Exporter {
-                let requested = self.artifacts.requested.len() as u64;
-                counters.artifacts_discovered = counters.artifacts_discovered.max(requested);
-            }
-            if status == StageStatus::Failed {
-                let Counters { artifacts_discovered, artifacts_moved, artifacts_skipped, .. } = counters;
-                counters.artifacts_failed = artifacts_discovered - artifacts_moved - artifacts_skipped;
-                let Counters { bytes_discovered, bytes_moved, bytes_skipped, .. } = counters;
-                counters.bytes_failed = bytes_discovered - bytes_moved - bytes_skipped;
-            }
-            return counters;
-        };
-        end.counters
+        let mut counters = state.end.as_ref().map_or(state.counters, |end| end.counters);
+        if state.stage == Stage::Exporter && state.end.is_none() {
+            let requested = self.artifacts.requested.len() as u64;
+            counters.artifacts_discovered = counters.artifacts_discovered.max(requested);
+        }
+        reconciled(counters, status)
     }
 
     /// Facts of one stage may overtake each other: the end of an import may be known before its results.
@@ -133,7 +124,7 @@ impl PartState {
         }
         let Some(target) = &state.target else { return true };
         let results = self.artifacts.imported.iter().find(|known| known.container == *target);
-        results.map_or(0, |known| known.results.len() as u64) >= counted
+        results.map_or(0, |known| known.told.values().sum()) >= counted
     }
 
     /// The artifacts that are not in the bundle, for a person.
@@ -155,15 +146,31 @@ fn name(result: &ArtifactResult) -> Option<String> {
     Some(if text.starts_with(&reference) { text } else { format!("{reference}: {text}") })
 }
 
-/// Never more moved and skipped than discovered, whatever overlaps.
-fn reconciled(mut counters: Counters) -> Counters {
-    fn fit(discovered: u64, moved: &mut u64, skipped: &mut u64, failed: &mut u64) {
-        *moved = (*moved).min(discovered);
-        *skipped = (*skipped).min(discovered - *moved);
-        *failed = (*failed).min(discovered - *moved - *skipped);
-    }
+/// Never more moved, skipped and failed than discovered, whatever overlaps; once a stage is over, exactly as much.
+fn reconciled(mut counters: Counters, status: StageStatus) -> Counters {
+    let fit = |discovered: &mut u64, moved: &mut u64, skipped: &mut u64, failed: &mut u64| {
+        if status == StageStatus::Succeeded {
+            *discovered = (*discovered).max(*moved + *failed);
+        }
+        *moved = (*moved).min(*discovered);
+        *failed = (*failed).min(*discovered - *moved);
+        let rest = *discovered - *moved - *failed;
+        match status {
+            StageStatus::Succeeded => *skipped = rest,
+            StageStatus::Failed => {
+                *skipped = (*skipped).min(rest);
+                *failed += rest - *skipped;
+            }
+            StageStatus::Running | StageStatus::Retrying => *skipped = (*skipped).min(rest),
+        }
+    };
     let c = &mut counters;
-    fit(c.bytes_discovered, &mut c.bytes_moved, &mut c.bytes_skipped, &mut c.bytes_failed);
-    fit(c.artifacts_discovered, &mut c.artifacts_moved, &mut c.artifacts_skipped, &mut c.artifacts_failed);
+    fit(&mut c.bytes_discovered, &mut c.bytes_moved, &mut c.bytes_skipped, &mut c.bytes_failed);
+    fit(
+        &mut c.artifacts_discovered,
+        &mut c.artifacts_moved,
+        &mut c.artifacts_skipped,
+        &mut c.artifacts_failed,
+    );
     counters
 }

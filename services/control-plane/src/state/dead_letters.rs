@@ -6,10 +6,11 @@ use transship_model::{Digest, Execution, Stage};
 
 use super::error::StoreError;
 use super::outbox::{self, queue};
-use super::parts::{About, refresh, reopen, runs_of, summaries};
+use super::parts::{refresh, reopen, runs_of, summaries};
 use super::records::{DeadLetter, NewDeadLetter, OutboxItem, RunState};
 use super::store::Store;
 use super::values::{from_json, get, to_json};
+use super::work::Work;
 
 fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     StoreError::during(operation)
@@ -118,11 +119,11 @@ fn nobody() -> Execution {
 }
 
 /// A run that failed runs again, where the stage that the letter is for is the one that it ends with.
-async fn run_again(transaction: &mut AnyConnection, about: &About, now_ms: i64) -> Result<(), StoreError> {
+async fn run_again(transaction: &mut AnyConnection, about: &Work, now_ms: i64) -> Result<(), StoreError> {
     let known = summaries(transaction, &about.execution).await?;
     for mut run in runs_of(transaction, &about.execution).await? {
         let concerned = run.view.stage() == about.stage
-            && run.view.covers(about.part)
+            && run.view.covers(about.part.number)
             && (about.stage == Stage::Exporter || run.view.target == about.target);
         if concerned && matches!(run.state, RunState::Failed { .. }) {
             (run.state, run.finished_ms) = (RunState::Running, None);

@@ -12,6 +12,7 @@ use super::error::StoreError;
 use super::parts::{part_of, refresh, runs_of, summaries, update_part};
 use super::records::Folded;
 use super::values::signed;
+use crate::fold::Changed;
 
 /// A fact that waits to be folded.
 pub(super) struct Heard {
@@ -55,14 +56,13 @@ pub(super) async fn fold(
     let mut folded = vec![Folded::Ignored; facts.len()];
     for (number, places) in by_part {
         let Some(mut part) = part_of(transaction, &execution, number).await? else { continue };
-        let artifacts = part.artifacts.clone();
-        let mut changed = false;
+        let mut changed = Changed::default();
         for place in places {
-            changed |= part.apply(facts[place]);
+            changed = changed.and(part.apply(facts[place]));
             folded[place] = Folded::Applied { ended: Vec::new() };
         }
-        if changed {
-            update_part(transaction, &execution, number, &part, part.artifacts != artifacts).await?;
+        if changed.any() {
+            update_part(transaction, &execution, number, &part, changed.artifacts).await?;
         }
     }
     let counted = folded.iter_mut().rev().find_map(|folded| match folded {

@@ -3,14 +3,14 @@
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use transship_api::ResourceId;
-use transship_messages::{CopyRequested, ExportPart, ImportRequested, WorkItem};
-use transship_model::{ContainerUrl, Execution, Stage};
+use transship_model::Execution;
 
 use super::error::StoreError;
 use super::outbox;
 use super::records::{OutboxItem, PartRecord, Queue, RunKind, RunState};
 use super::store::Store;
 use super::values::{from_json, get, parsed, signed, to_json, unsigned};
+use super::work::Work;
 use crate::fold::{PartState, PartSummary, RunView, run_state, summarise};
 
 fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
@@ -74,6 +74,10 @@ pub(super) async fn refresh(
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let mut ended = false;
+    if run.parts > 0 && matches!(run.state, RunState::Waiting { .. }) {
+        // What is heard of does not wait.
+        run.state = RunState::Running;
+    }
     if !run.state.is_terminal()
         && let Some(state) = run_state(&run.view, run.parts, known)
     {
@@ -341,38 +345,17 @@ async fn again(
     Ok(())
 }
 
-/// What a work item is about.
-pub(super) struct About {
-    pub(super) execution: Execution,
-    pub(super) part: u32,
-    pub(super) stage: Stage,
-    pub(super) target: Option<ContainerUrl>,
-}
-
-/// What a message of this queue is about; `None` where it cannot be understood.
-pub(super) fn about(queue: Queue, body: &[u8]) -> Option<About> {
-    fn of<W: WorkItem>(body: &[u8], stage: Stage) -> Option<About> {
-        let work = W::decode(body).ok()?;
-        let (execution, part) = (work.execution().clone(), work.part().number);
-        Some(About { execution, part, stage, target: work.target().cloned() })
-    }
-    match queue {
-        Queue::ExporterParts => of::<ExportPart>(body, Stage::Exporter),
-        Queue::BlobCopierCopies => of::<CopyRequested>(body, Stage::BlobCopier),
-        Queue::ImporterImports => of::<ImportRequested>(body, Stage::Importer),
-    }
-}
-
 /// Forgets how the stage failed that a message is for.
 pub(super) async fn reopen(
     transaction: &mut AnyConnection,
     queue: Queue,
     body: &[u8],
-) -> Result<Option<About>, StoreError> {
-    let Some(about) = about(queue, body) else { return Ok(None) };
-    if let Some(mut part) = part_of(transaction, &about.execution, about.part).await? {
-        part.reopen(about.stage, about.target.as_ref());
-        update_part(transaction, &about.execution, about.part, &part, false).await?;
+) -> Result<Option<Work>, StoreError> {
+    let Some(work) = Work::of(queue, body) else { return Ok(None) };
+    let number = work.part.number;
+    if let Some(mut part) = part_of(transaction, &work.execution, number).await? {
+        part.reopen(work.stage, work.target.as_ref());
+        update_part(transaction, &work.execution, number, &part, false).await?;
     }
-    Ok(Some(about))
+    Ok(Some(work))
 }

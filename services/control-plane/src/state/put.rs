@@ -6,7 +6,7 @@ use transship_model::Execution;
 
 use super::error::StoreError;
 use super::outbox;
-use super::parts::insert_part;
+use super::parts::{insert_part, refresh, runs_of, summaries};
 use super::records::{NewExecution, NewRun, OutboxItem, PutOutcome, RunDecision, RunRecord, RunState};
 use super::runs::{StoredRequest, leave, run_of};
 use super::store::Store;
@@ -88,6 +88,12 @@ async fn start(
     } else {
         for number in 1..=parts {
             insert_part(transaction, &execution, number, &PartState::default()).await?;
+        }
+        // What was heard of the adopted work before it had this run counts.
+        let heard = summaries(transaction, &execution).await?;
+        let adopted = runs_of(transaction, &execution).await?.into_iter().find(|run| run.seq == seq);
+        if let Some(run) = adopted {
+            refresh(transaction, run, &heard, new.now_ms).await?;
         }
     }
     Ok(())

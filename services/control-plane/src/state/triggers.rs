@@ -82,6 +82,25 @@ impl Store {
         rows.iter().map(record).collect()
     }
 
+    /// Forgets blobs that are gone from the container.
+    ///
+    /// # Errors
+    /// Where nothing was written.
+    pub async fn forget_seen_blobs(&self, pipeline: &str, blobs: Vec<BlobName>) -> Result<(), StoreError> {
+        let pipeline = pipeline.to_owned();
+        self.write(move |transaction| {
+            Box::pin(async move {
+                for blob in blobs {
+                    let query = sqlx::query("DELETE FROM seen_blobs WHERE pipeline = $1 AND blob = $2");
+                    let query = query.bind(pipeline.clone()).bind(blob.as_str().to_owned());
+                    query.execute(&mut *transaction).await.map_err(failed("forget a blob"))?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Claims the import of one version of a blob by a pipeline. There is one: whoever asks first has it, and the
     /// same run has it whenever it asks again.
     ///
