@@ -37,22 +37,25 @@ pub(crate) enum Admitted {
 }
 
 /// Finds out what opens `url` by `credential`, and checks it. Nothing is sent to the container, and to nobody
-/// else where its host is not one that gets tokens. A directory needs no credential, and none is read.
+/// else where its host is not one that gets tokens. A directory needs no token: a secret that is named must be
+/// there all the same, so that a mistake shows, and an identity is not asked.
 pub(crate) async fn admit(
     keyring: &Keyring,
     url: &ContainerUrl,
     credential: Option<&StorageCredential>,
     access: Access,
 ) -> Result<Admitted, Failure> {
-    let Some(credential) = credential.filter(|_| url.directory().is_none()) else {
-        return Ok(Admitted::Anyone);
-    };
-    let of_identity = matches!(credential, StorageCredential::Identity(_));
-    decide_host(&keyring.storage, url, of_identity)
-        .map_err(|reason| StorageError::HostNotAllowed { container: url.clone(), reason })?;
+    let Some(credential) = credential else { return Ok(Admitted::Anyone) };
+    let is_directory = url.directory().is_some();
+    if !is_directory {
+        let of_identity = matches!(credential, StorageCredential::Identity(_));
+        decide_host(&keyring.storage, url, of_identity)
+            .map_err(|reason| StorageError::HostNotAllowed { container: url.clone(), reason })?;
+    }
     let token = match credential {
         StorageCredential::Secret(name) => keyring.secrets.secret(name).await?,
         StorageCredential::Vault(secret) => keyring.vaults.vault_secret(secret).await?,
+        StorageCredential::Identity(_) if is_directory => return Ok(Admitted::Anyone),
         StorageCredential::Identity(identity) => {
             let (tokens, audience) = (keyring.tokens.clone(), keyring.storage.audience.clone());
             let access = IdentityAccess { identity: identity.clone(), tokens, audience };
@@ -61,6 +64,9 @@ pub(crate) async fn admit(
             return Ok(Admitted::Identity(access));
         }
     };
+    if is_directory {
+        return Ok(Admitted::Anyone);
+    }
     let sas = SasToken::parse(&token).map_err(|error| {
         Failure::new(Class::Parked, Code::ConfigurationInvalid, error.to_string())
             .while_doing(format_args!("the SAS token for {url}"))

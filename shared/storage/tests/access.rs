@@ -234,6 +234,18 @@ async fn a_host_that_is_not_listed_gets_no_token_and_no_secret_is_read_for_it() 
 }
 
 #[tokio::test]
+async fn a_directory_needs_no_token_and_yet_the_secret_that_is_named() -> Result<()> {
+    let containers = Containers::new(Arc::new(FixedSecrets::new([("any".parse()?, Secret::new("text"))])));
+    let url = "file:///nowhere".parse()?;
+    for text in ["any", "identity:system"] {
+        containers.open(&url, Some(&credential(text)), Access::WRITE).await?;
+    }
+    let failure = refused(containers.open(&url, Some(&credential("other")), Access::WRITE).await);
+    assert_eq!((failure.code, failure.class), (Code::ConfigurationInvalid, Class::Parked));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_process_without_vaults_and_identities_says_so() -> Result<()> {
     let containers = Containers::new(Arc::new(FixedSecrets::default()));
     for text in ["https://team.vault.azure.net/secrets/sas", "identity:system"] {
