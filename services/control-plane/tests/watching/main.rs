@@ -1,0 +1,6 @@
+//! Triggers and schedules against a real store, Azurite and the CNCF distribution registry.
+
+mod bundles;
+mod scene;
+mod schedules;
+mod triggers;
