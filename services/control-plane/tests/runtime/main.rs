@@ -1,0 +1,8 @@
+//! What runs besides the interface, against a real broker and a real storage service.
+
+mod facts;
+mod letters;
+#[allow(dead_code, reason = "the scene is shared with the tests of failpoints")]
+mod scene;
+mod starting;
+mod watching;

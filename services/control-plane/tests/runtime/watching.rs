@@ -1,0 +1,66 @@
+//! A run never hangs.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use transship_bus::WorkQueue;
+use transship_control_plane::runtime::RuntimeSettings;
+use transship_control_plane::watchdog::WatchSettings;
+use transship_messages::{ExportPart, WorkItem};
+use transship_model::Code;
+
+use crate::scene::{Scene, Stub, exported, quick};
+
+/// Work counts as lost after a second.
+fn impatient(again: u32) -> RuntimeSettings {
+    let (interval, lost_after) = (Duration::from_millis(100), Duration::from_secs(1));
+    RuntimeSettings { watch: WatchSettings { interval, lost_after, again }, ..quick() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_was_lost_is_dispatched_again_under_the_same_identity() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(3)).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    plane.put(scene.export("nightly", 3)).await?;
+    let (first, second): (ExportPart, ExportPart) = (exporter.take().await?, exporter.take().await?);
+    exporter.tell(&exported(&first), 0).await?;
+    // The other one is never heard of.
+    let again: ExportPart = exporter.take().await?;
+    assert_eq!(again, second);
+    assert_eq!(again.message_id(), second.message_id());
+    exporter.tell(&exported(&again), 0).await?;
+    plane.succeeded("nightly").await?;
+    plane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_is_lost_each_time_fails_with_a_reason() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(1)).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    plane.put(scene.export("nightly", 1)).await?;
+    let (first, second): (ExportPart, ExportPart) = (exporter.take().await?, exporter.take().await?);
+    assert_eq!(first, second);
+    let (code, message) = plane.failed("nightly").await?;
+    assert_eq!(code, Code::Internal);
+    assert!(message.contains("sent to the exporters 2 times") && message.contains("look at"), "{message}");
+    assert!(exporter.is_idle().await);
+    plane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_an_exporter_says_so_and_waits_however_long_that_is() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(0)).await?;
+    plane.put(scene.export("nightly", 1)).await?;
+    plane.waits("nightly", "no exporter is connected to the broker").await?;
+    // Longer than work may be silent.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    plane.waits("nightly", "no exporter is connected to the broker").await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    let part: ExportPart = exporter.take().await?;
+    exporter.tell(&exported(&part), 0).await?;
+    plane.succeeded("nightly").await?;
+    plane.stop().await
+}
