@@ -90,21 +90,31 @@ impl Store {
         rows.iter().map(record).collect()
     }
 
-    /// Deletes a resource; false where there is none.
+    /// Deletes a resource, with what triggers and schedules remember of it; false where there is none.
     ///
     /// # Errors
-    /// Where it was not written.
+    /// Where nothing was written.
     pub async fn delete_resource(&self, id: &ResourceId) -> Result<bool, StoreError> {
         let key = id.key();
-        self.write(move |transaction| {
-            Box::pin(async move {
-                let query = sqlx::query("DELETE FROM resources WHERE key = $1").bind(key);
-                let done = query.execute(transaction).await.map_err(failed("delete a resource"))?;
-                Ok(done.rows_affected() > 0)
-            })
-        })
-        .await
+        self.write(move |transaction| Box::pin(delete(transaction, key))).await
     }
+}
+
+async fn delete(transaction: &mut AnyConnection, key: String) -> Result<bool, StoreError> {
+    let failed = failed("delete a resource");
+    let query = sqlx::query("DELETE FROM resources WHERE key = $1").bind(key.clone());
+    if query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for statement in [
+        "DELETE FROM seen_blobs WHERE pipeline = $1",
+        "DELETE FROM import_claims WHERE pipeline = $1",
+        "DELETE FROM tag_states WHERE pipeline = $1",
+    ] {
+        let query = sqlx::query(statement).bind(key.clone());
+        query.execute(&mut *transaction).await.map_err(&failed)?;
+    }
+    Ok(true)
 }
 
 async fn put(

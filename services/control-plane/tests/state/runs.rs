@@ -1,49 +1,230 @@
-//! Runs.
+//! Runs: made, made again, begun, ended, deleted.
 
-use anyhow::Result;
-use transship_control_plane::fold::PartState;
-use transship_control_plane::state::{Folded, RunState};
-use transship_messages::{Fact, FactBody};
-use transship_model::{Counters, Digest, Part, Stage};
+use anyhow::{Context, Result};
+use transship_api::{ErrorDetail, RunEnd};
+use transship_control_plane::fold::RunSummary;
+use transship_control_plane::state::{
+    Folded, NewExecution, NewRun, Origin, OutboxItem, PutOutcome, RunDecision, RunKind, RunState,
+};
+use transship_model::{Code, Stage};
 
-use crate::scene::{Scene, registry};
+use crate::scene::{
+    Scene, export, export_work, exported, failed, import, part_states, progress, registry, run_id, succeeded,
+};
 
-#[tokio::test]
-async fn a_run_goes_from_accepted_to_succeeded() -> Result<()> {
-    let scene = Scene::sqlite().await?;
+pub(crate) async fn a_run_goes_from_accepted_to_succeeded(scene: &Scene) -> Result<()> {
     let store = &scene.store;
-    let run = scene.export("nightly", 5_000).await?;
-    assert_eq!((run.execution.generation, run.created_ms, run.parts), (5_000, 5_000, 0));
-    let due = store.outbox_due(5_000, 10).await?;
-    assert_eq!(due.len(), 1);
-    let part = PartState::new(["a:1".parse()?]);
-    assert!(store.begin_run(&run.execution, vec![(1, part)], vec![], 6_000).await?);
+    let run = scene.start(export("nightly", 5_000)).await?;
+    assert!(matches!(run.state, RunState::Waiting { .. }), "{:?}", run.state);
+    assert_eq!((run.parts, run.created_ms, run.finished_ms), (0, 5_000, None));
+    assert_eq!(store.unfinished_runs(0, 10).await?, vec![run.clone()]);
+
+    assert!(store.begin_run(&run.execution, part_states(2)?, vec![], 6_000).await?);
+    let running = scene.run("nightly").await?;
+    assert_eq!((&running.state, running.parts), (&RunState::Running, 2));
+    assert_eq!(store.fold(progress(&run.execution, 1, 50), 6_500).await?, Folded::Applied { ended: vec![] });
+    let summary: RunSummary = serde_json::from_str(&scene.run("nightly").await?.summary)?;
+    assert_eq!((summary.percentage, summary.bytes.moved), (25, 50));
+
+    store.fold(exported(&run.execution, 1), 7_000).await?;
+    let ended = store.fold(exported(&run.execution, 2), 8_000).await?;
+    assert_eq!(ended, Folded::Applied { ended: vec![run.id.clone()] });
+    let over = scene.run("nightly").await?;
+    assert_eq!((&over.state, over.finished_ms, over.heard_ms), (&succeeded(), Some(8_000), 8_000));
+    let summary: RunSummary = serde_json::from_str(&over.summary)?;
+    assert_eq!((summary.percentage, summary.stages.len(), summary.stages[0].parts_done), (100, 1, 2));
+    assert_eq!(store.unfinished_runs(0, 10).await?, vec![]);
+
+    let parts = store.parts(&run.execution).await?;
+    assert_eq!(parts.iter().map(|part| part.number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(parts[0].state.summary(), parts[0].summary);
+    assert_eq!(parts[1].state.artifacts.requested[0].to_string(), "a:2");
+    Ok(())
+}
+
+pub(crate) async fn what_was_asked_for_is_read_back_as_it_was(scene: &Scene) -> Result<()> {
+    let mut new = NewRun {
+        location: Some("westeurope".into()),
+        force_update_tag: Some("ünï".into()),
+        origin: Origin::SourceTrigger { found_ms: 77 },
+        ..export("Nightly", 5_000)
+    };
+    new.request.artifacts = vec!["a:1".into(), "b@sha256:x".into()];
+    new.request.target = Some(RunEnd { storage_type: None, name: Some("bundle".into()) });
+    let run = scene.start(new.clone()).await?;
+    assert_eq!(run.id.to_string(), new.id.to_string());
+    assert_eq!((&run.request, &run.pipeline, &run.blob), (&new.request, &new.pipeline, &new.blob));
+    assert_eq!(
+        (&run.location, &run.force_update_tag, &run.origin),
+        (&new.location, &new.force_update_tag, &new.origin)
+    );
+    assert_eq!((&run.traceparent, &run.created_by), (&new.traceparent, &new.by));
+    assert_eq!(scene.store.run_by_operation(&new.operation).await?, Some(run.clone()));
+    assert_eq!(scene.store.run_by_operation("pipelineruns-other").await?, None);
+    assert_eq!(scene.store.runs_of_execution(&run.execution.id).await?, vec![run]);
+    Ok(())
+}
+
+pub(crate) async fn a_decision_sees_the_run_and_two_at_once_make_one(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let ask = |by: &'static str| async move {
+        let id = run_id("nightly");
+        let decided = store.put_run(&id, move |known| match known {
+            None => RunDecision::Start(Box::new(NewRun {
+                by: by.to_owned(),
+                operation: format!("pipelineruns-{by}"),
+                ..export("nightly", 1)
+            })),
+            Some(known) if known.created_by == by => RunDecision::Same,
+            Some(known) => {
+                let message = format!("{} has it", known.created_by);
+                RunDecision::Refuse(
+                    409,
+                    ErrorDetail { code: "Conflict".into(), message, ..Default::default() },
+                )
+            }
+        });
+        decided.await
+    };
+    let (first, second) = tokio::join!(ask("ada"), ask("bob"));
+    assert!(matches!(first?, PutOutcome::Started(run) if run.created_by == "ada"));
+    let PutOutcome::Refused { status, error } = second? else { anyhow::bail!("the second one is refused") };
+    assert_eq!((status, &*error.message), (409, "ada has it"));
+    assert!(matches!(ask("ada").await?, PutOutcome::Unchanged(run) if run.created_by == "ada"));
+    assert_eq!(store.runs(&registry(), 0, 10).await?.len(), 1);
+    assert_eq!(store.outbox_due(10, 10).await?.len(), 1);
+    Ok(())
+}
+
+pub(crate) async fn a_run_that_is_forced_again_keeps_its_place_and_begins_anew(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let first = scene.running("nightly", 1).await?;
+    let other = scene.start(export("later", 2_000)).await?;
+    store.fold(exported(&first.execution, 1), 3_000).await?;
+    let again = scene.start(NewRun { by: "bob".into(), ..export("NIGHTLY", 4_000) }).await?;
+
+    assert_eq!((again.seq, &again.execution.id), (first.seq, &first.execution.id));
+    assert_eq!(again.id.to_string(), first.id.to_string());
+    assert!(again.execution.generation > other.execution.generation);
+    assert_eq!((&*again.created_by, again.created_ms, again.started_ms), ("somebody", 1_000, 4_000));
+    assert_eq!((again.finished_ms, again.parts), (None, 0));
+    assert!(matches!(again.state, RunState::Waiting { .. }));
+    assert_ne!(again.operation, first.operation);
+    assert_eq!(store.run_by_operation(&first.operation).await?, None);
+    assert_eq!(store.parts(&first.execution).await?, vec![]);
+    assert_eq!(store.fold(exported(&first.execution, 1), 5_000).await?, Folded::Ignored);
+
+    assert!(store.begin_run(&again.execution, part_states(1)?, vec![], 5_000).await?);
+    assert_eq!(scene.run("nightly").await?.state, RunState::Running);
+    store.fold(exported(&again.execution, 1), 6_000).await?;
+    assert_eq!(scene.run("nightly").await?.state, succeeded());
+    Ok(())
+}
+
+pub(crate) async fn generations_are_never_given_twice(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    assert_eq!(store.next_generation(1_000).await?, 1_000);
+    assert_eq!(store.next_generation(1_000).await?, 1_001);
+    assert_eq!(store.next_generation(500).await?, 1_002, "a clock that goes back");
+    let run = scene.start(export("nightly", 900)).await?;
+    assert_eq!(run.execution.generation, 1_003);
+    store.delete_run(&run.id).await?;
+    assert_eq!(scene.start(export("nightly", 900)).await?.execution.generation, 1_004);
+    assert_eq!(store.next_generation(2_000).await?, 2_000);
+    Ok(())
+}
+
+pub(crate) async fn a_run_that_waits_says_for_what(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let run = scene.start(export("nightly", 1_000)).await?;
+    store.run_waits(&run.execution, "the blob bundle".into(), 9_000).await?;
+    let waiting = RunState::Waiting { on: "the blob bundle".into() };
+    assert_eq!(scene.run("nightly").await?.state, waiting);
+    assert_eq!(store.outbox_due(8_999, 10).await?, vec![]);
+    let due = store.outbox_due(9_000, 10).await?;
+    assert_eq!((due.len(), &due[0].item, due[0].attempts), (1, &OutboxItem::Start, 1));
+
+    store.begin_run(&run.execution, part_states(1)?, vec![], 9_500).await?;
+    store.run_waits(&run.execution, "nothing".into(), 9_999).await?;
+    assert_eq!(scene.run("nightly").await?.state, RunState::Running, "what has begun waits no more");
+    Ok(())
+}
+
+pub(crate) async fn a_run_begins_once_and_only_while_it_is_current(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let old = scene.start(export("nightly", 1_000)).await?;
+    let run = scene.start(export("nightly", 2_000)).await?;
+    let publish = || vec![export_work(&run.execution, 1), export_work(&run.execution, 2)];
+    assert!(!store.begin_run(&old.execution, part_states(1)?, publish(), 3_000).await?);
+    assert!(store.begin_run(&run.execution, part_states(2)?, publish(), 3_000).await?);
+    assert!(!store.begin_run(&run.execution, part_states(2)?, publish(), 3_000).await?);
+    let due = store.outbox_due(3_000, 10).await?;
+    let items: Vec<_> = due.iter().map(|row| row.item.clone()).collect();
+    assert_eq!(items, publish(), "the start is gone, and each part is published once");
+    assert!(due.iter().all(|row| row.execution == run.execution && row.due_ms >= 3_000));
+    Ok(())
+}
+
+pub(crate) async fn a_run_is_ended_once_with_what_was_to_be_done_for_it(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let run = scene.start(export("nightly", 1_000)).await?;
+    let other = scene.start(export("other", 1_000)).await?;
+    let why = |message: &str| RunState::Failed { code: Code::BlobNotFound, message: message.into() };
+    assert!(!store.end_run(&run.execution, RunKind::Import, why("not an import"), 2_000).await?);
+    assert!(store.end_run(&run.execution, RunKind::Export, why("no blob"), 2_000).await?);
+    assert!(!store.end_run(&run.execution, RunKind::Export, why("again"), 3_000).await?);
+    let ended = scene.run("nightly").await?;
+    assert_eq!((ended.state, ended.finished_ms), (why("no blob"), Some(2_000)));
+    let due = store.outbox_due(9_000, 10).await?;
+    assert_eq!(due.iter().map(|row| &row.execution).collect::<Vec<_>>(), [&other.execution]);
+    assert!(!store.begin_run(&run.execution, part_states(1)?, vec![], 4_000).await?);
+    Ok(())
+}
+
+pub(crate) async fn a_run_that_is_deleted_takes_along_its_parts_and_what_was_to_be_done(
+    scene: &Scene,
+) -> Result<()> {
+    let store = &scene.store;
+    let run = scene.start(export("nightly", 1_000)).await?;
+    store.begin_run(&run.execution, part_states(1)?, vec![export_work(&run.execution, 1)], 1_000).await?;
+    assert!(store.delete_run(&run_id("NIGHTLY")).await?);
+    assert!(!store.delete_run(&run.id).await?);
+    assert_eq!(store.run(&run.id).await?, None);
+    assert_eq!(store.parts(&run.execution).await?, vec![]);
     assert_eq!(store.outbox_due(9_000, 10).await?, vec![]);
-    let body = FactBody::BundleExported {
-        container: "https://a.example/outbox".parse()?,
-        blob: "bundle".parse()?,
-        etag: "e".into(),
-        length: 10,
-        catalog_digest: Digest::sha256(b""),
-        counters: Counters { bytes_discovered: 10, bytes_moved: 10, ..Counters::default() },
-        failed: vec![],
-        routes: vec![],
-    };
-    let fact = Fact {
-        execution: run.execution.clone(),
-        part: Part::ONLY,
-        stage: Stage::Exporter,
-        attempt: 1,
-        target: None,
-        at_ms: 0,
-        body,
-    };
-    assert_eq!(store.fold(fact, 7_000).await?, Folded::Applied { ended: vec![run.id.clone()] });
-    let runs = store.runs(&registry(), 0, 10).await?;
-    assert_eq!(runs[0].state, RunState::Succeeded { message: None });
-    println!("{}", runs[0].summary);
-    assert!(store.delete_run(&run.id).await?);
-    store.close().await;
-    println!("{}", scene.url);
+    assert_eq!(store.fold(exported(&run.execution, 1), 2_000).await?, Folded::Ignored);
+
+    // A run of the same name is another one.
+    let newer = NewRun { execution: NewExecution::Own("run-newer".parse()?), ..export("nightly", 3_000) };
+    let newer = scene.start(newer).await?;
+    assert_eq!(newer.execution.id.as_str(), "run-newer");
+    assert!(newer.seq > run.seq && newer.created_ms == 3_000);
+    Ok(())
+}
+
+pub(crate) async fn work_that_is_dispatched_again_counts_its_attempts_anew(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let run = scene.running("nightly", 2).await?;
+    store.fold(failed(&run.execution, 1, Stage::Exporter, 3, false), 2_000).await?;
+    let summary: RunSummary = serde_json::from_str(&scene.run("nightly").await?.summary)?;
+    assert_eq!(summary.message.as_deref(), Some("part 1: the token expired (renew it)"));
+
+    let work = export_work(&run.execution, 1);
+    store.dispatch_again(&run.execution, vec![work.clone()], 3_000).await?;
+    let due = store.outbox_due(3_000, 10).await?;
+    assert_eq!((due.len(), &due[0].item), (1, &work));
+    let summary: RunSummary = serde_json::from_str(&scene.run("nightly").await?.summary)?;
+    assert_eq!(summary.message, None);
+    store.fold(failed(&run.execution, 1, Stage::Exporter, 1, true), 4_000).await?;
+    store.fold(exported(&run.execution, 2), 4_000).await?;
+    assert!(matches!(scene.run("nightly").await?.state, RunState::Failed { code: Code::SasExpired, .. }));
+
+    store.outbox_done(&[due[0].id]).await?;
+    store.dispatch_again(&run.execution, vec![work], 5_000).await?;
+    assert_eq!(store.outbox_due(9_000, 10).await?, vec![], "a run that is over is not dispatched again");
+    let own = NewExecution::Own("run-import".parse()?);
+    let import = scene.start(import("import", own, 6_000)).await?;
+    let due = store.outbox_due(9_000, 10).await?;
+    assert_eq!(due.first().context("its start")?.execution, import.execution);
     Ok(())
 }

@@ -1,0 +1,89 @@
+//! Opening a database.
+
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result};
+use sqlx::Connection;
+use transship_control_plane::state::{Store, StoreError};
+use transship_model::{Code, Failure, Secret};
+
+use crate::scene::{Scene, export, registry, start};
+
+#[tokio::test]
+async fn what_was_written_is_there_when_the_file_is_opened_again() -> Result<()> {
+    let scene = Scene::sqlite().await?;
+    let run = scene.start(export("nightly", 1_000)).await?;
+    scene.store.close().await;
+    let closed = scene.store.next_generation(1).await.expect_err("it is closed");
+    assert!(matches!(closed, StoreError::Closed), "{closed}");
+    scene.store.close().await;
+
+    let again = Store::open(&Secret::new(&scene.url)).await?;
+    assert_eq!(again.runs(&registry(), 0, 10).await?, vec![run]);
+    assert!(again.lease("leader", "anybody", 1, 1).await?, "the only process leads");
+    again.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_file_is_readable_by_its_owner_only_and_so_is_what_lies_beside_it() -> Result<()> {
+    let scene = Scene::sqlite().await?;
+    scene.start(export("nightly", 1_000)).await?;
+    let path = std::path::Path::new(scene.url.trim_start_matches("sqlite://"));
+    let folder = path.parent().context("a folder")?;
+    let mut files = 0;
+    for file in std::fs::read_dir(folder)? {
+        let file = file?;
+        assert_eq!(file.metadata()?.permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+        files += 1;
+    }
+    assert!(files >= 2, "the database and its log");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_database_in_memory_works_and_is_its_own() -> Result<()> {
+    let url = Secret::new("sqlite::memory:");
+    let (one, other) = (Store::open(&url).await?, Store::open(&url).await?);
+    start(&one, export("nightly", 1_000)).await?;
+    assert_eq!(one.runs(&registry(), 0, 10).await?.len(), 1);
+    assert_eq!(other.runs(&registry(), 0, 10).await?.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer_is_refused_with_what_to_do() -> Result<()> {
+    let scene = Scene::sqlite().await?;
+    scene.store.close().await;
+    let mut connection = sqlx::SqliteConnection::connect(&scene.url).await?;
+    sqlx::query("INSERT INTO schema_versions (version) VALUES (99)").execute(&mut connection).await?;
+    connection.close().await?;
+    let error = Store::open(&Secret::new(&scene.url)).await.expect_err("it is newer");
+    assert!(
+        error.to_string().starts_with("the database has schema version 99, and this process knows"),
+        "{error}"
+    );
+    let failure = Failure::from(error);
+    assert_eq!(failure.code, Code::Internal);
+    assert_eq!(
+        failure.hint.as_deref(),
+        Some("update this process, or restore the database from before the update")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_url_that_is_not_understood_is_refused_without_being_shown() -> Result<()> {
+    for url in [
+        "",
+        "state.db",
+        "mysql://u:CANARY@h/d",
+        "postgres://u:CANARY@127.0.0.1:1/d",
+        "sqlite:///no/such/CANARY-folder/x.db",
+    ] {
+        let error = Store::open(&Secret::new(url)).await.expect_err(url);
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("u:CANARY"), "{shown}");
+    }
+    Ok(())
+}
