@@ -7,8 +7,10 @@ mod args;
 mod bundle;
 mod commands;
 mod conclusion;
+mod control;
 mod endpoints;
 mod exit;
+mod files;
 mod hints;
 mod identity;
 mod interrupt;
@@ -68,6 +70,15 @@ async fn dispatch(cli: &Cli, screen: &Screen) -> Result<Exit, Problem> {
         Command::Run(RunArgs { command: RunCommand::Export(args) }) => {
             Box::pin(commands::run_export(args, format, screen)).await
         }
+        Command::Run(RunArgs { command }) => Box::pin(commands::runs(command, format, screen)).await,
+        Command::Pipeline(args) => Box::pin(commands::pipeline(args, format, screen)).await,
+        Command::Route(args) => Box::pin(commands::route(args, format, screen)).await,
+        Command::Artifact(args) => Box::pin(commands::artifact(args, format, screen)).await,
+        Command::Repository(args) => Box::pin(commands::repository(args, format, screen)).await,
+        Command::Blob(args) => Box::pin(commands::blob(args, format, screen)).await,
+        Command::Deployment(args) => Box::pin(commands::deployment(args, format, screen)).await,
+        Command::Doctor(args) => Box::pin(commands::doctor(args, format, screen)).await,
+        Command::Context(args) => commands::context(args, format, screen),
     }
 }
 
@@ -78,7 +89,7 @@ fn logging(cli: &Cli, screen: &Screen) -> Result<Option<Tracing>, Problem> {
         |error: transship_telemetry::TracingError| Problem::usage("logs cannot be set up").caused_by(&error);
     let debug = cli.global.debug;
     let mut settings = TracingSettings::from_env("transship", LogFormat::Text).map_err(wrong)?;
-    let is_run = matches!(cli.command, Command::Run(_));
+    let is_run = matches!(&cli.command, Command::Run(RunArgs { command: RunCommand::Export(_) }));
     if settings.filter.is_none() && !debug && settings.otlp_endpoint.is_none() && !is_run {
         warnings::show_on(screen);
         return Ok(None);

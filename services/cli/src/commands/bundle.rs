@@ -222,7 +222,13 @@ async fn verify_all(args: &InspectArgs, format: OutputFormat, screen: &Screen) -
         let window = located.window(part);
         let show = |done, total| {
             let over = done == total;
-            view.show(&[Row { label: "verify", done, total, message: part.blob.to_string(), over }]);
+            view.show(&[Row {
+                label: "verify".to_owned(),
+                done,
+                total,
+                message: part.blob.to_string(),
+                over,
+            }]);
         };
         let found = verify(&window, show).await;
         drop(view);

@@ -11,21 +11,26 @@ use crate::screen::{Screen, clean};
 pub(crate) struct Bars {
     screen: Screen,
     area: MultiProgress,
-    bars: BTreeMap<&'static str, ProgressBar>,
+    bars: BTreeMap<String, ProgressBar>,
+    lines: Vec<ProgressBar>,
 }
 
 impl Bars {
     pub(super) fn new(screen: &Screen) -> Self {
         let area = MultiProgress::new();
         screen.attach(Some(area.clone()));
-        Self { screen: screen.clone(), area, bars: BTreeMap::new() }
+        Self { screen: screen.clone(), area, bars: BTreeMap::new(), lines: Vec::new() }
     }
 
     pub(super) fn show(&mut self, rows: &[Row]) {
         for row in rows {
-            let bar = self.bars.entry(row.label).or_insert_with(|| {
-                let bar =
-                    self.area.add(ProgressBar::new(row.total).with_prefix(row.label).with_style(style()));
+            let bar = self.bars.entry(row.label.clone()).or_insert_with(|| {
+                let bar = ProgressBar::new(row.total).with_prefix(row.label.clone()).with_style(style());
+                // Above the lines.
+                let bar = match self.lines.first() {
+                    Some(line) => self.area.insert_before(line, bar),
+                    None => self.area.add(bar),
+                };
                 bar.enable_steady_tick(std::time::Duration::from_millis(250));
                 bar
             });
@@ -35,6 +40,19 @@ impl Bars {
             if row.over && !bar.is_finished() {
                 bar.finish();
             }
+        }
+    }
+
+    /// Replaces the lines below the bars.
+    pub(super) fn lines(&mut self, lines: &[String]) {
+        while self.lines.len() > lines.len() {
+            self.lines.pop().iter().for_each(ProgressBar::finish_and_clear);
+        }
+        while self.lines.len() < lines.len() {
+            self.lines.push(self.area.add(ProgressBar::new_spinner().with_style(line_style())));
+        }
+        for (bar, line) in self.lines.iter().zip(lines) {
+            bar.set_message(clean(line));
         }
     }
 }
@@ -55,10 +73,16 @@ fn style() -> ProgressStyle {
     style.progress_chars("=> ")
 }
 
+fn line_style() -> ProgressStyle {
+    ProgressStyle::with_template("         {wide_msg}")
+        .expect("the template is a constant that a test renders")
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_template_is_one() {
         super::style();
+        super::line_style();
     }
 }

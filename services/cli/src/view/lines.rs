@@ -54,8 +54,13 @@ mod tests {
 
     #[test]
     fn a_line_is_written_once_a_second_and_only_where_something_changed() {
-        let row =
-            |done| Row { label: "export", done, total: 2048, message: String::new(), over: done == 2048 };
+        let row = |done| Row {
+            label: "export".to_owned(),
+            done,
+            total: 2048,
+            message: String::new(),
+            over: done == 2048,
+        };
         let mut lines = Lines::new(&Screen::new(true));
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);

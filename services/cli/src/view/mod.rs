@@ -9,11 +9,16 @@ use crate::ledger::StageRow;
 use crate::screen::Screen;
 use transship_model::Stage;
 
+/// What a row says of the stages.
+pub(crate) const EXPORT: &str = "export";
+pub(crate) const COPY: &str = "copy";
+pub(crate) const IMPORT: &str = "import";
+
 /// How far something is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// What: `export`, `copy`, `import`, `verify`.
-    pub(crate) label: &'static str,
+    /// What: `export`, `copy`, `import`, `verify`, and where to, where there are several.
+    pub(crate) label: String,
     /// Bytes that are done with, whatever became of them.
     pub(crate) done: u64,
     /// Bytes in all, as far as they are known.
@@ -28,15 +33,15 @@ impl From<&StageRow> for Row {
     fn from(row: &StageRow) -> Self {
         let c = &row.counters;
         let label = match row.stage {
-            Stage::Exporter => "export",
-            Stage::BlobCopier => "copy",
-            Stage::Importer => "import",
+            Stage::Exporter => EXPORT,
+            Stage::BlobCopier => COPY,
+            Stage::Importer => IMPORT,
             Stage::ControlPlane => "control",
         };
         let (ended, count) = row.parts;
         let parts = if count > 1 { format!("part {ended} of {count}  ") } else { String::new() };
         Self {
-            label,
+            label: label.to_owned(),
             done: c.bytes_moved + c.bytes_skipped + c.bytes_failed,
             total: c.bytes_discovered,
             message: format!("{parts}{}", row.in_flight.join(" ")),
@@ -68,6 +73,13 @@ impl View {
             Self::Bars(bars) => bars.show(rows),
             Self::Lines(lines) => lines.show(rows),
             Self::Nothing => {}
+        }
+    }
+
+    /// Shows lines below the rows, on a terminal; they replace those that were there.
+    pub(crate) fn lines(&mut self, lines: &[String]) {
+        if let Self::Bars(bars) = self {
+            bars.lines(lines);
         }
     }
 }

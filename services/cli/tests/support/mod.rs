@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
 
 mod artifacts;
+mod fake;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 pub(crate) use artifacts::{Pusher, content, push_zoo};
+pub(crate) use fake::{Fake, Heard, TOKEN};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
