@@ -4,13 +4,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fail::fail_point;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use transship_bus::{Delivery, HoldDelay, Inbox, Incoming, Settled};
 use transship_messages::{DecodeError, Fact, decode_fact};
-use transship_model::Class;
+use transship_model::{Class, Failure};
 use transship_stage::{RetryPolicy, Verdict, verdict};
 use transship_telemetry::MessageOutcome;
 
@@ -32,6 +33,17 @@ const LATEST: Duration = Duration::from_secs(10);
 /// Consumes the facts.
 pub struct Facts {
     core: Core,
+}
+
+/// Makes runs of imports that nobody here asked for.
+#[async_trait]
+pub trait Adopt: Send + Sync {
+    /// Makes a run for the import that `fact` tells of, where a pipeline of ours was promised it: true where there is
+    /// one now, and the fact is to be folded again.
+    ///
+    /// # Errors
+    /// Where that cannot be found out now.
+    async fn adopt(&self, fact: &Fact) -> Result<bool, Failure>;
 }
 
 /// How a delivery is settled.
@@ -118,7 +130,7 @@ impl End {
 /// further facts at the broker.
 async fn fold(core: &Core, fact: Fact) -> End {
     let until = Instant::now() + PATIENCE;
-    let mut pause = SOONEST;
+    let (mut pause, mut adopted) = (SOONEST, false);
     loop {
         match core.store.fold(fact.clone(), now_ms()).await {
             Ok(Folded::Applied { ended }) => {
@@ -126,6 +138,7 @@ async fn fold(core: &Core, fact: Fact) -> End {
                 return End::Ack;
             }
             Ok(Folded::Ignored) => return End::Ack,
+            Ok(Folded::Unknown) if !adopted && adopts(core, &fact).await => adopted = true,
             Ok(Folded::Unknown) => {
                 let (execution, kind) = (&fact.execution, fact.body.kind());
                 core.unknown_facts.fetch_add(1, Ordering::Relaxed);
@@ -142,6 +155,20 @@ async fn fold(core: &Core, fact: Fact) -> End {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LATEST);
             }
+        }
+    }
+}
+
+/// Whether a fact that is of no run here is of one now: an import that a copier of another cloud asked for.
+async fn adopts(core: &Core, fact: &Fact) -> bool {
+    let Some(adopter) = &core.adopter else { return false };
+    match adopter.adopt(fact).await {
+        Ok(adopted) => adopted,
+        Err(failure) => {
+            // The next fact of the same import asks again, and its values are absolute.
+            let execution = &fact.execution.id;
+            tracing::warn!(%execution, message = failure.message, "an import cannot be told to be one of ours");
+            false
         }
     }
 }

@@ -13,7 +13,7 @@ use transship_telemetry::Metrics;
 use crate::clock::now_ms;
 use crate::dead_letters::DeadLetters;
 use crate::dispatch::{DispatchSettings, Dispatcher, Preflight, Wake};
-use crate::facts::Facts;
+use crate::facts::{Adopt, Facts};
 use crate::state::{RunRecord, RunState, Store, StoreError};
 use crate::watchdog::{WatchSettings, Watchdog};
 
@@ -58,6 +58,8 @@ pub struct Core {
     pub ended: Ended,
     /// The metrics of the process.
     pub metrics: Metrics,
+    /// Who makes runs of imports that nobody here asked for.
+    pub adopter: Option<Arc<dyn Adopt>>,
     /// How many facts were about executions that are not known here, since the process began.
     pub unknown_facts: Arc<AtomicU64>,
 }
@@ -66,7 +68,13 @@ impl Core {
     /// A core of its own.
     pub fn new(store: Store, bus: Arc<dyn Bus>, metrics: Metrics) -> Self {
         let (wake, ended, unknown_facts) = Default::default();
-        Self { store, bus, wake, ended, metrics, unknown_facts }
+        Self { store, bus, wake, ended, metrics, adopter: None, unknown_facts }
+    }
+
+    /// The same with somebody who makes runs of imports that nobody here asked for.
+    #[must_use]
+    pub fn with_adopter(self, adopter: Arc<dyn Adopt>) -> Self {
+        Self { adopter: Some(adopter), ..self }
     }
 
     /// Ends a run that is not over, and tells so.

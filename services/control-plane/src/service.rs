@@ -40,18 +40,21 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
     let core = Core::new(store.clone(), Arc::clone(&bus), process.metrics.clone());
     let registries = Registries::new(config.registries.clone());
     let shared = Arc::new(registries.clone());
-    let trigger = Arc::new(SourceTrigger::new(
+    let trigger = SourceTrigger::new(
         store.clone(),
         Arc::clone(&shared),
         Arc::clone(&containers),
         config.trigger_settings(),
-    ));
-    let schedules = Arc::new(Schedules::new(
+    );
+    let trigger = Arc::new(trigger.with_wake(core.wake.clone()));
+    let core = core.with_adopter(Arc::<SourceTrigger>::clone(&trigger));
+    let schedules = Schedules::new(
         store.clone(),
         Arc::clone(&shared),
         Arc::new(RegistryCatalogs::new(shared, secrets)),
         ScheduleSettings { max_artifacts: config.limits.artifacts_per_run },
-    ));
+    );
+    let schedules = Arc::new(schedules.with_wake(core.wake.clone()));
     let bound = config.api.bind().await.map_err(|error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         wrong(format!("{error}{cause}"))

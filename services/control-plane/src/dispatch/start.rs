@@ -14,7 +14,8 @@ use super::publish::later;
 use super::{Dispatcher, Obstacle, StartVerdict, decide_on_its_way, decide_start};
 use crate::clock::now_ms;
 use crate::fold::PartState;
-use crate::state::{Action, OutboxItem, OutboxRow, Queue, RunRecord, RunState, StoreError};
+use crate::state::{Action, Claim, OutboxItem, OutboxRow, Queue, RunRecord, RunState, StoreError};
+use crate::trigger::claim_for_run;
 
 /// How many exports of a name are looked at for one that brings a missing blob.
 const EXPORTS: u32 = 16;
@@ -114,10 +115,27 @@ impl Dispatcher {
 
     async fn plan_an_import(&self, run: &RunRecord, container: &dyn ReadContainer) -> Result<Planned, Halt> {
         let bundles = self.bundles(run, container).await?;
+        self.claim(run, &bundles).await?;
         let work = plan_import(run, &bundles)?;
         let part = |work: &transship_messages::ImportRequested| (work.part.number, PartState::default());
         let publish = |work| publish_item(work, Queue::ImporterImports, &run.traceparent);
         Ok(Planned { parts: work.iter().map(part).collect(), publish: work.iter().map(publish).collect() })
+    }
+
+    /// Claims the bundles, so that the trigger of the pipeline leaves them alone. A run that is not over and has one
+    /// of them goes first. All runs claim the parts of an export in the same order and stop at the first that is
+    /// taken, so no two wait for each other.
+    async fn claim(&self, run: &RunRecord, bundles: &[Bundle]) -> Result<(), Halt> {
+        let store = &self.core.store;
+        for Bundle { blob, etag, .. } in bundles {
+            let Some(etag) = etag else { continue };
+            let Claim::Taken { run: by } = claim_for_run(store, run, blob, etag).await? else { continue };
+            let Ok(id) = by.parse() else { continue };
+            if store.run(&id).await?.is_some_and(|owner| !owner.state.is_terminal()) {
+                return Err(Halt::Obstacle(Obstacle::Claimed { by }));
+            }
+        }
+        Ok(())
     }
 
     async fn bundles(&self, run: &RunRecord, container: &dyn ReadContainer) -> Result<Vec<Bundle>, Halt> {

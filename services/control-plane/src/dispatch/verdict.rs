@@ -24,6 +24,11 @@ pub enum Obstacle {
         /// What is bringing it, where that is known.
         on_its_way: Option<String>,
     },
+    /// Another run imports the same bundle.
+    Claimed {
+        /// The run's resource id.
+        by: String,
+    },
     /// The broker does not take messages.
     Broker {
         /// What it says.
@@ -81,6 +86,10 @@ pub fn decide_start(obstacle: Obstacle, waited: Duration, settings: &DispatchSet
                         again with another forceUpdateTag";
             StartVerdict::Fail(Failure::permanent(Code::BlobNotFound, message).with_hint(hint))
         }
+        // What it brings need not be brought twice at the same time.
+        Obstacle::Claimed { by } => {
+            StartVerdict::Wait { on: format!("the run {by}, which imports the same bundle"), again_in }
+        }
         // However long that takes: the run is safe in the store.
         Obstacle::Broker { reason } => StartVerdict::Wait { on: format!("the broker: {reason}"), again_in },
     }
@@ -135,6 +144,12 @@ mod tests {
         assert!(failure.message.contains("blob n") && failure.hint.is_some(), "{failure}");
         let (on, again) = decided(missing(Some("run r copies it")), 9_999).unwrap();
         assert!(on.ends_with("run r copies it") && again == 30, "{on}");
+    }
+
+    #[test]
+    fn a_bundle_that_another_run_imports_is_waited_for() {
+        let (on, again) = decided(Obstacle::Claimed { by: "/r/pipelineRuns/first".to_owned() }, 8).unwrap();
+        assert!(on.contains("pipelineRuns/first") && again == 2, "{on}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::decide::{Standing, TagDecision, decide_tag, retry_at};
 use super::template::{DEFAULT, Filling, fill};
 use super::watch::Scheduled;
 use crate::clock::now_ms;
+use crate::dispatch::Wake;
 use crate::registries::Registries;
 use crate::snapshot::snapshot;
 use crate::state::{Origin, RunRecord, RunState, Store, TagState};
@@ -39,6 +40,8 @@ pub(super) struct Carrier {
     pub(super) max_artifacts: usize,
     /// Tells this process from other replicas.
     pub(super) holder: String,
+    /// Who is told when a run was put.
+    pub(super) dispatch: Wake,
     /// Of runs that are over and did not fail: the artifacts that they left out.
     over: Mutex<HashMap<String, BTreeSet<String>>>,
     /// How often each tag failed, by pipeline and name.
@@ -69,6 +72,7 @@ impl Carrier {
             registries,
             max_artifacts,
             holder,
+            dispatch: Wake::default(),
             over: Mutex::default(),
             failures: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
@@ -220,6 +224,7 @@ impl Carrier {
             now_ms,
         };
         let run = automatic.put(&self.store, automatic.fresh_id()).await?;
+        self.dispatch.wake();
         tracing::info!(%pipeline, run = run.name(), artifacts = batch.len(), "a schedule starts a run");
         let mut states: BTreeMap<&Repository, Vec<(String, TagState)>> = BTreeMap::new();
         for Wanted { repository, tag, digest } in batch {

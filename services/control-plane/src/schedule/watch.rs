@@ -17,6 +17,7 @@ use super::find::{Found, find_all, find_tags};
 use super::pending::{Pending, Tags, Waiting};
 use super::{Catalogs, Selector};
 use crate::clock::now_ms;
+use crate::dispatch::Wake;
 use crate::notify::PushHint;
 use crate::random::hex;
 use crate::registries::{Registries, Resolved};
@@ -117,6 +118,13 @@ impl Schedules {
             wake: Notify::new(),
             list: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The same with somebody who is told when a run was put.
+    #[must_use]
+    pub fn with_wake(mut self, dispatch: Wake) -> Self {
+        self.carrier.dispatch = dispatch;
+        self
     }
 
     /// Tags are said to have been pushed: those that a schedule selects are looked at once its time of gathering is

@@ -12,6 +12,7 @@ use super::inspect::{Look, inspect};
 use super::memory::{Listing, Memory};
 use super::run::{Automatic, claim};
 use crate::clock::now_ms;
+use crate::dispatch::Wake;
 use crate::fold::with_hint;
 use crate::state::{Claim, NewExecution, Origin, PipelineSnapshot, SeenBlob, SeenVerdict, Store};
 
@@ -30,6 +31,7 @@ const BY: &str = "transship source trigger";
 /// A pipeline whose container is looked at.
 pub(super) struct Scan<'a> {
     pub(super) store: &'a Store,
+    pub(super) dispatch: &'a Wake,
     pub(super) pipeline: &'a ResourceId,
     /// The pipeline's key.
     pub(super) key: &'a str,
@@ -240,6 +242,7 @@ impl Scan<'_> {
             }
         };
         let run = automatic.put(self.store, id).await.map_err(Failure::from)?;
+        self.dispatch.wake();
         tracing::info!(pipeline = %self.pipeline, blob = %name, run = run.name(), "a bundle has arrived");
         Ok(run.to_string())
     }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use transship_api::{ImportPipeline, Kind, ResourceId};
 use transship_messages::{Fact, FactBody};
-use transship_model::{BlobName, ContainerUrl, Failure, Stage};
+use transship_model::{BlobName, Code, ContainerUrl, Failure, Stage};
 use transship_storage::{Access, Containers};
 
 use super::decide::Rules;
@@ -17,6 +18,8 @@ use super::memory::Memory;
 use super::scan::Scan;
 use super::{Board, WatchStatus};
 use crate::clock::now_ms;
+use crate::dispatch::Wake;
+use crate::facts::Adopt;
 use crate::notify::BlobHint;
 use crate::random::hex;
 use crate::registries::Registries;
@@ -34,6 +37,9 @@ const PAGE: u32 = 500;
 
 /// How often a container is listed at most because of facts of an import that nobody here asked for.
 const ADOPTION_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long facts wait for that.
+const ADOPTION_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the triggers work.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +70,8 @@ pub struct SourceTrigger {
     board: Board,
     memories: Mutex<HashMap<String, Arc<Mutex<Memory>>>>,
     looked: Mutex<HashMap<ContainerUrl, Instant>>,
+    adopting: tokio::sync::Mutex<()>,
+    dispatch: Wake,
     wake: Notify,
     hints: mpsc::Sender<Hint>,
     hinted: tokio::sync::Mutex<mpsc::Receiver<Hint>>,
@@ -96,10 +104,18 @@ impl SourceTrigger {
             board: Board::default(),
             memories: Mutex::default(),
             looked: Mutex::default(),
+            adopting: tokio::sync::Mutex::default(),
+            dispatch: Wake::default(),
             wake: Notify::new(),
             hints,
             hinted: tokio::sync::Mutex::new(hinted),
         }
+    }
+
+    /// The same with somebody who is told when a run was put.
+    #[must_use]
+    pub fn with_wake(self, dispatch: Wake) -> Self {
+        Self { dispatch, ..self }
     }
 
     /// Blobs are said to have arrived: they are looked at at once, for every pipeline of their container.
@@ -204,8 +220,8 @@ impl SourceTrigger {
             announce_grace_ms: i64::try_from(self.settings.announce_grace.as_millis()).unwrap_or(i64::MAX),
             now_ms: now_ms(),
         };
-        let (store, pipeline) = (&self.store, &record.id);
-        Scan { store, pipeline, key, snapshot, container, rules, memory, heard: None }
+        let (store, dispatch, pipeline) = (&self.store, &self.dispatch, &record.id);
+        Scan { store, dispatch, pipeline, key, snapshot, container, rules, memory, heard: None }
     }
 
     fn memory(&self, key: &str) -> Arc<Mutex<Memory>> {
@@ -252,29 +268,9 @@ impl SourceTrigger {
         self.scan_of(record, &key, &snapshot, container, &memory).one(&blob).await
     }
 
-    /// Makes a run for an import that the importer tells of and that this control plane did not ask for, such as one
-    /// that a copier of another cloud announced: true where there is one, and the fact is to be folded again.
-    ///
-    /// # Errors
-    /// Where the store or the container fails. The fact may be tried again.
-    pub async fn adopt(&self, fact: &Fact) -> Result<bool, Failure> {
-        let container = fact.target.as_ref().or(match &fact.body {
-            FactBody::ArtifactImported { container, .. } | FactBody::BundleImported { container, .. } => {
-                Some(container)
-            }
-            FactBody::Failed { container, .. } => container.as_ref(),
-            _ => None,
-        });
-        let Some(container) = container.filter(|_| fact.stage == Stage::Importer) else { return Ok(false) };
-        let looks = self.may_look(container);
-        for record in self.enabled().await?.iter().filter(|_| looks) {
-            let snapshot = import_snapshot(&self.registries, record);
-            if snapshot.is_ok_and(|found| found.container == *container) {
-                self.scan(record, Some(fact)).await?;
-            }
-        }
+    async fn is_known(&self, fact: &Fact) -> Result<bool, StoreError> {
         let runs = self.store.runs_of_execution(&fact.execution.id).await?;
-        Ok(runs.iter().any(|run| run.execution == fact.execution))
+        Ok(runs.iter().any(|run| run.execution == fact.execution && run.view.covers(fact.part.number)))
     }
 
     fn may_look(&self, container: &ContainerUrl) -> bool {
@@ -299,6 +295,42 @@ impl SourceTrigger {
             found.extend(page.into_iter().filter(is_enabled));
         }
     }
+}
+
+/// The import of a bundle that was announced to a pipeline whose trigger is on, such as by a copier of another cloud,
+/// becomes a run.
+#[async_trait]
+impl Adopt for SourceTrigger {
+    async fn adopt(&self, fact: &Fact) -> Result<bool, Failure> {
+        let container = fact.target.as_ref().or(match &fact.body {
+            FactBody::ArtifactImported { container, .. } | FactBody::BundleImported { container, .. } => {
+                Some(container)
+            }
+            FactBody::Failed { container, .. } => container.as_ref(),
+            _ => None,
+        });
+        let Some(container) = container.filter(|_| fact.stage == Stage::Importer) else { return Ok(false) };
+        // Facts of one import come together: the others wait for what the first one finds.
+        let _adopting = self.adopting.lock().await;
+        if self.is_known(fact).await? {
+            return Ok(true);
+        }
+        if self.may_look(container) {
+            for record in self.enabled().await? {
+                let snapshot = import_snapshot(&self.registries, &record);
+                if snapshot.is_ok_and(|found| found.container == *container) {
+                    let scan = self.scan(&record, Some(fact));
+                    tokio::time::timeout(ADOPTION_PATIENCE, scan).await.map_err(|_| slow(container))??;
+                }
+            }
+        }
+        Ok(self.is_known(fact).await?)
+    }
+}
+
+fn slow(container: &ContainerUrl) -> Failure {
+    let message = format!("{container} was not listed within {} s", ADOPTION_PATIENCE.as_secs());
+    Failure::transient(Code::StorageUnavailable, message)
 }
 
 /// A pipeline that cannot be read is looked at, so that its trigger says what is wrong.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use transship_bundle::{announce, bundle_metadata};
+use transship_control_plane::facts::Adopt as _;
 use transship_control_plane::notify::BlobHint;
 use transship_control_plane::state::{
     Claim, NewExecution, Origin, PutOutcome, RunDecision, RunKind, RunRecord, RunState, SeenVerdict,
