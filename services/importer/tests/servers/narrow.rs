@@ -55,18 +55,18 @@ async fn carry(client: TcpStream, server: &str, rate: u64, sent: &AtomicU64) -> 
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let there = async {
-        let (began, mut total) = (Instant::now(), 0);
+        let mut free = Instant::now();
         let mut buffer = vec![0; 64 << 10];
         loop {
             let read = from_client.read(&mut buffer).await?;
             if read == 0 {
                 return to_server.shutdown().await;
             }
-            total += read as u64;
             sent.fetch_add(read as u64, Ordering::SeqCst);
             to_server.write_all(&buffer[..read]).await?;
-            // The line is as narrow as it says.
-            tokio::time::sleep_until(began + Duration::from_micros(total * 1_000_000 / rate)).await;
+            // The line is as narrow as it says, and saves nothing up while it is idle.
+            free = free.max(Instant::now()) + Duration::from_micros(read as u64 * 1_000_000 / rate);
+            tokio::time::sleep_until(free).await;
         }
     };
     let back = tokio::io::copy(&mut from_server, &mut to_client);

@@ -16,16 +16,31 @@ use crate::{image, points_to};
 /// More than the memory that the process may take.
 const LARGE: usize = 200 << 20;
 
-const LONGEST: Duration = Duration::from_secs(60);
+/// The key of the secret `seal`: 32 bytes in base64.
+pub(crate) const KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 /// What the registry of some tests asks for; the others do not look at it.
 const PASSWORD: &str = "CANARY-of-the-registry";
 
 /// The service as a process of its own, with its settings in a file.
 fn start(folder: &std::path::Path, broker: &str, registry: &str, scene: &Scene) -> Result<Child> {
+    start_with(folder, broker, registry, scene, "")
+}
+
+/// The same with more sections of settings. The secret `seal` holds [`KEY`].
+pub(crate) fn start_with(
+    folder: &std::path::Path,
+    broker: &str,
+    registry: &str,
+    scene: &Scene,
+    more: &str,
+) -> Result<Child> {
     let secret = folder.join("broker");
     std::fs::write(&secret, format!("{broker}\n"))?;
     std::fs::write(folder.join("password"), PASSWORD)?;
+    std::fs::write(folder.join("seal"), KEY)?;
     let settings = format!(
         r#"
         [host]
@@ -35,6 +50,7 @@ fn start(folder: &std::path::Path, broker: &str, registry: &str, scene: &Scene) 
         url_file = "{secret}"
         [secrets]
         directory = "{folder}"
+        {more}
         [registries.target]
         url = "{registry}"
         username = "importer"
@@ -57,7 +73,10 @@ fn start(folder: &std::path::Path, broker: &str, registry: &str, scene: &Scene) 
 }
 
 /// The counters and the results of the execution's import, once it has ended. Facts come in any order.
-async fn imported(bus: &RabbitMq, work: &ImportRequested) -> Result<(Counters, Vec<ArtifactResult>)> {
+pub(crate) async fn imported(
+    bus: &RabbitMq,
+    work: &ImportRequested,
+) -> Result<(Counters, Vec<ArtifactResult>)> {
     let mut facts = bus.subscribe(&format!("{}.#", work.execution.id)).await?;
     // A queue that was declared a moment ago may have no leader yet. Whoever calls this has a deadline.
     while let Err(error) =

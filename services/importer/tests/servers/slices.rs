@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use transship_bus::{Bus as _, BusSettings, RabbitMq};
 use transship_importer::Importer;
 use transship_messages::{ImportRequested, WorkItem};
+use transship_model::Secret;
 use transship_registry::{RegistryClient, RegistrySettings, Target};
 use transship_rig::Registry;
 use transship_stage::{Outcome, Verb};
@@ -15,6 +17,7 @@ use transship_storage::Containers;
 use crate::narrow::NarrowLine;
 use crate::scene::bundle::{BundleBuilder, Item};
 use crate::scene::{Scene, done, execution};
+use crate::service::{KEY, LONGEST, imported, start_with};
 use crate::{has_everything, image, points_to};
 
 const MIB: u64 = 1 << 20;
@@ -25,8 +28,6 @@ const LAYER: u64 = 48 * MIB + 5;
 
 /// More than requests and answers around the layer take, in bytes.
 const AROUND: u64 = 2 * MIB;
-
-const KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 
 /// A registry, a narrow line to it, and a bundle that is larger than a slice.
 struct Slow {
@@ -143,5 +144,36 @@ async fn a_slice_that_is_delivered_twice_finds_the_registry_elsewhere_and_starts
     // The registry gets further than this message says, and the message comes again.
     slow.next(&next).await?;
     slow.to_the_end(next).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_services_hand_an_upload_to_each_other_through_the_broker() -> Result<()> {
+    let slow = Slow::start().await?;
+    let broker = transship_rig::RabbitMq::shared().await?;
+    let url = broker.vhost().await?;
+    let settings = "[worker]\nslice_seconds = 1\n[import]\nseal_key_secret = \"seal\"";
+    let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let mut services = Vec::new();
+    for folder in &folders {
+        services.push(start_with(folder.path(), &url, &slow.line.url, &slow.scene, settings)?);
+    }
+    let bus = RabbitMq::connect(BusSettings::new(Secret::new(&url), "test"));
+    let (counters, _) = tokio::time::timeout(LONGEST, imported(&bus, &slow.work)).await??;
+    ensure!((counters.artifacts_moved, counters.bytes_moved) == (1, slow.bundle.bytes()), "{counters:?}");
+    points_to(&slow.registry.url(), "mirror/app", "1", &slow.bundle, &slow.item).await?;
+    let sent = slow.line.sent();
+    ensure!(sent < LAYER + AROUND, "{sent} bytes went over the line for a layer of {LAYER}");
+    let mut slices = 0;
+    for folder in &folders {
+        let address = std::fs::read_to_string(folder.path().join("address"))?;
+        let metrics = reqwest::get(format!("http://{}/metrics", address.trim())).await?.text().await?;
+        let continued = metrics.lines().find(|line| {
+            line.starts_with("transship_parts_total") && line.contains(r#"outcome="continued""#)
+        });
+        slices += continued.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).unwrap_or(0);
+    }
+    ensure!(slices >= 2, "{slices} slices ended before the last one");
+    bus.close().await;
     Ok(())
 }
