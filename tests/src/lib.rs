@@ -6,5 +6,6 @@
 pub mod bench;
 pub mod client;
 pub mod compare;
+pub mod counting;
 pub mod stack;
 pub mod zoo;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use transship_rig::{Azurite, Container, Process, RabbitMq, Registry, Side};
 
 use crate::client::Client;
+use crate::counting::BlockCounter;
 
 /// 32 bytes in base64: what seals where an upload of these tests stands.
 const SEAL_KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
@@ -33,6 +34,10 @@ pub struct Options {
     pub delete_bundles: bool,
     /// Whether the importers have a key to seal uploads with, so that these go in pieces.
     pub seal_uploads: bool,
+    /// Whether the servers are this stack's alone, so that it may stop them.
+    pub private: bool,
+    /// Whether the blocks that arrive at both storage accounts are counted.
+    pub count_blocks: bool,
 }
 
 impl Default for Options {
@@ -45,6 +50,8 @@ impl Default for Options {
             overwrite_tags: false,
             delete_bundles: false,
             seal_uploads: false,
+            private: false,
+            count_blocks: false,
         }
     }
 }
@@ -112,6 +119,8 @@ pub struct Stack {
     pub target_registry: Registry,
     /// The services that run.
     pub services: Vec<Service>,
+    /// The counters in front of the two storage accounts, source first, where blocks are counted.
+    pub counters: Vec<BlockCounter>,
     options: Options,
     amqp: String,
     folder: tempfile::TempDir,
@@ -120,16 +129,17 @@ pub struct Stack {
 impl Stack {
     /// Starts a stack on the shared servers, or on private ones where there are none.
     pub async fn start(options: Options) -> Result<Self> {
-        let (rabbitmq, source_storage, target_storage, source_registry, target_registry) = tokio::try_join!(
-            RabbitMq::shared(),
-            Azurite::shared(Side::Source),
-            Azurite::shared(Side::Target),
-            Registry::shared(Side::Source),
-            Registry::shared(Side::Target),
-        )?;
+        let servers = if options.private { private_servers().await? } else { shared_servers().await? };
+        let (rabbitmq, source_storage, target_storage, source_registry, target_registry) = servers;
         let amqp = rabbitmq.vhost().await?;
-        let source_container = source_storage.container("source").await?;
-        let target_container = target_storage.container("target").await?;
+        let mut source_container = source_storage.container("source").await?;
+        let mut target_container = target_storage.container("target").await?;
+        let mut counters = Vec::new();
+        if options.count_blocks {
+            for container in [&mut source_container, &mut target_container] {
+                counters.push(count_blocks(container).await?);
+            }
+        }
         let folder = tempfile::Builder::new().prefix("transship-stack-").tempdir()?;
         let mut stack = Self {
             rabbitmq,
@@ -140,6 +150,7 @@ impl Stack {
             source_registry,
             target_registry,
             services: Vec::new(),
+            counters,
             options,
             amqp,
             folder,
@@ -251,8 +262,11 @@ impl Stack {
         self.restart(index, environment).await
     }
 
-    /// Starts a service that has ended again.
+    /// Starts a service that has ended again, once the storage has answered what it had been sent.
     pub async fn restart(&mut self, index: usize, environment: Vec<(String, String)>) -> Result<()> {
+        for counter in &self.counters {
+            counter.settled().await?;
+        }
         let kind = self.services[index].kind;
         self.options.environment.insert(kind, environment);
         let number = self.services[..=index].iter().filter(|service| service.kind == kind).count();
@@ -323,6 +337,35 @@ impl Stack {
         }
         Ok(())
     }
+}
+
+/// Broker, storage of source and target, registries of source and target.
+type Servers = (RabbitMq, Azurite, Azurite, Registry, Registry);
+
+async fn shared_servers() -> Result<Servers> {
+    tokio::try_join!(
+        RabbitMq::shared(),
+        Azurite::shared(Side::Source),
+        Azurite::shared(Side::Target),
+        Registry::shared(Side::Source),
+        Registry::shared(Side::Target),
+    )
+}
+
+async fn private_servers() -> Result<Servers> {
+    let servers = transship_rig::Servers::start().await?;
+    let transship_rig::Servers { rabbitmq, source_azurite, target_azurite, source_registry, target_registry } =
+        servers;
+    Ok((rabbitmq, source_azurite, target_azurite, source_registry, target_registry))
+}
+
+/// Has everything that uses the container go by way of a counter.
+async fn count_blocks(container: &mut Container) -> Result<BlockCounter> {
+    let (_, rest) = container.url.split_once("://").context("a scheme")?;
+    let (upstream, _) = rest.split_once('/').context("a path")?;
+    let counter = BlockCounter::start(upstream.to_owned()).await?;
+    container.url = counter.in_front_of(&container.url)?;
+    Ok(counter)
 }
 
 fn log_tail(log: &Path) -> String {

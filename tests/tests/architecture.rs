@@ -11,7 +11,7 @@ use serde_json::Value;
 #[path = "architecture/map.rs"]
 mod map;
 
-use map::{BANNED, FENCES, MAP, drawn_map};
+use map::{BANNED, FENCES, MAP, SINGLE, drawn_map};
 
 const MAP_BEGIN: &str = "<!-- map:begin -->";
 const MAP_END: &str = "<!-- map:end -->";
@@ -142,11 +142,16 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// The lock file also names what no feature ever turns on (ring is such a one), so this asks for the tree.
+fn tree() -> Result<String> {
+    let tree = cargo(&["tree", "--workspace", "--all-features", "--edges", "all", "--prefix", "none"])?;
+    ensure!(tree.lines().any(|line| line.starts_with("tokio v")), "the tree names what is built");
+    Ok(tree)
+}
+
 #[test]
 fn what_is_banned_is_never_built() -> Result<()> {
-    let tree = cargo(&["tree", "--workspace", "--all-features", "--edges", "all", "--prefix", "none"])?;
     let mut findings = BTreeSet::new();
-    for line in tree.lines() {
+    for line in tree()?.lines() {
         for (banned, reason) in BANNED {
             let end = if banned.contains(' ') { "" } else { " v" };
             if line.starts_with(&format!("{banned}{end}")) {
@@ -154,8 +159,43 @@ fn what_is_banned_is_never_built() -> Result<()> {
             }
         }
     }
-    assert!(tree.lines().any(|line| line.starts_with("tokio v")), "the tree names what is built");
     none("banned crates", &findings.into_iter().collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn there_is_one_http_stack_and_one_tls_stack() -> Result<()> {
+    let tree = tree()?;
+    for krate in SINGLE {
+        let of =
+            |line: &str| Some(line.strip_prefix(krate)?.strip_prefix(" v")?.split(' ').next()?.to_owned());
+        let versions: BTreeSet<String> = tree.lines().filter_map(of).collect();
+        assert_eq!(versions.len(), 1, "{krate} {versions:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_comes_from_a_git_repository_or_a_second_registry() -> Result<()> {
+    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version", "1"])?)?;
+    let packages = metadata["packages"].as_array().context("packages")?;
+    let sources: BTreeSet<&str> = packages.iter().filter_map(|package| package["source"].as_str()).collect();
+    assert!(
+        sources.len() == 1 && sources.iter().all(|source| source.starts_with("registry+")),
+        "{sources:?}"
+    );
+    Ok(())
+}
+
+/// For machines without cargo-deny these tests stand in for it, so they must not ban less.
+#[test]
+fn the_tables_ban_what_the_settings_of_cargo_deny_ban() -> Result<()> {
+    let text = std::fs::read_to_string(root().join("deny.toml"))?;
+    let names = text.lines().filter_map(|line| line.trim().strip_prefix("{ crate = \"")?.split('"').next());
+    let denied: BTreeSet<&str> = names.map(|name| name.split('@').next().unwrap_or(name)).collect();
+    let banned = BANNED.iter().map(|(name, _)| name.split(' ').next().unwrap_or(name));
+    let tested: BTreeSet<&str> = banned.chain(SINGLE.iter().copied()).collect();
+    assert_eq!(tested, denied);
     Ok(())
 }
 

@@ -39,7 +39,7 @@ async fn image(source: &Client, repository: &str) -> Result<String> {
 
 /// Kills `kind` at each of the failpoints in turn, and shows that the run ends the same.
 async fn dies_at(kind: &'static str, failpoints: &[&str]) -> Result<()> {
-    let mut stack = Stack::start(Options::default()).await?;
+    let mut stack = Stack::start(Options { count_blocks: true, ..Options::default() }).await?;
     let index = stack.services.iter().position(|service| service.kind == kind).context("the service")?;
     for failpoint in failpoints {
         let repository = format!("kill/{kind}-{}", failpoint.replace(['.', ':'], "-").replace('_', "-"));
@@ -58,6 +58,12 @@ async fn dies_at(kind: &'static str, failpoints: &[&str]) -> Result<()> {
         compare::artifact(&stack.source(), &stack.target(), &artifact)
             .await
             .with_context(|| format!("at {failpoint}"))?;
+        // Each blob is a stream, and has content of its own for each failpoint.
+        for counter in &stack.counters {
+            ensure!(counter.distinct() > 0, "the blocks go by way of the counter");
+            let repeated = counter.repeated();
+            ensure!(repeated.values().all(|blocks| *blocks <= 1), "{failpoint}: staged twice: {repeated:?}");
+        }
     }
     stack.stop().await
 }

@@ -155,6 +155,9 @@ pub(crate) const BANNED: &[(&str, &str)] = &[
     ("serde_yml", "unsound and archived"),
 ];
 
+/// Crates of which one version is compiled: two would be a second stack.
+pub(crate) const SINGLE: &[&str] = &["reqwest", "hyper", "rustls"];
+
 /// A diagram without the arrows that follow from others, and the two tables in full.
 pub(crate) fn drawn_map() -> String {
     let allowed: BTreeMap<&str, &[&str]> = MAP.iter().copied().collect();
