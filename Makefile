@@ -32,9 +32,9 @@ up: release ## Start servers and services, and keep them running; their addresse
 down: ## End what `make up` started.
 	@deploy/local/down.sh
 
-soak: setup ## The long forms of the heavy tests: a layer of 5 GiB, 200 kills.
+soak: setup ## The long forms of the heavy tests: a layer of 5 GiB, 200 kills, outages of three minutes.
 	cargo build --workspace --bins --tests $(CARGO_FLAGS)
-	TRANSSHIP_LAYER_GIB=5 TRANSSHIP_KILLS=200 target/debug/transship-rig run -- \
+	TRANSSHIP_LAYER_GIB=5 TRANSSHIP_KILLS=200 TRANSSHIP_OUTAGE_SECONDS=180 target/debug/transship-rig run -- \
 		cargo nextest run --workspace $(CARGO_FLAGS) -E 'package(transship-tests) & test(heavy_)'
 
 bench: release ## Measure against skopeo, tar and the Azure SDK for Python.
