@@ -2,7 +2,7 @@
 
 use transship_api::ArtifactProgress;
 use transship_messages::{ArtifactOutcome, ArtifactResult};
-use transship_model::Stage;
+use transship_model::{ArtifactReference, Stage};
 
 use super::part::{PartState, TargetResults};
 use super::run::RunView;
@@ -31,11 +31,13 @@ fn of_part(view: &RunView, part: &PartState) -> Vec<ArtifactProgress> {
 
 fn exported(part: &PartState) -> Vec<ArtifactProgress> {
     let stage = part.stages.iter().find(|known| known.stage == Stage::Exporter);
-    let one = |reference: &transship_model::ArtifactReference| {
+    // What is in the bundle is wherever the bundle is.
+    let furthest = part.stages.last().map_or(Stage::Exporter, |stage| stage.stage);
+    let one = |reference: &ArtifactReference| {
         let left_out = part.artifacts.left_out.iter().find(|result| result.reference == *reference);
         match left_out {
             Some(result) => told(result, Stage::Exporter),
-            None => pending(reference.to_string(), Stage::Exporter, stage),
+            None => pending(reference.to_string(), furthest, stage),
         }
     };
     part.artifacts.requested.iter().map(one).collect()

@@ -79,11 +79,14 @@ impl PartState {
         match &fact.body {
             FactBody::PartPlanned { counters } => self.progress(fact, counters, None),
             FactBody::Progress { counters, in_flight } => self.progress(fact, counters, Some(in_flight)),
-            FactBody::BundleExported { blob, etag, length, catalog_digest, counters, failed, .. } => {
+            FactBody::BundleExported {
+                blob, etag, length, catalog_digest, counters, failed, routes, ..
+            } => {
                 let end = End {
                     etag: Some(etag.clone()),
                     length: Some(*length),
                     catalog_digest: Some(catalog_digest.clone()),
+                    routes: routes.clone(),
                     ..end(fact, counters, blob)
                 };
                 let mut stands = false;
@@ -187,7 +190,8 @@ fn end(fact: &Fact, counters: &Counters, blob: &transship_model::BlobName) -> En
         fingerprint: fingerprint(&fact.body),
     };
     let blob = blob.clone();
-    End { rank, counters: *counters, blob, etag: None, length: None, catalog_digest: None, message: None }
+    let (etag, length, catalog_digest, message) = (None, None, None, None);
+    End { rank, counters: *counters, blob, etag, length, catalog_digest, message, routes: Vec::new() }
 }
 
 /// Tells facts apart that say different things.

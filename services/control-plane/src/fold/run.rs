@@ -199,7 +199,7 @@ fn message(view: &RunView, parts: u32, known: &[(u32, PartSummary)]) -> Option<S
     let worth = |row: &StageSummary| match row.status {
         StageStatus::Failed => 0,
         StageStatus::Retrying => 1,
-        StageStatus::Running | StageStatus::Succeeded => 2,
+        StageStatus::Waiting | StageStatus::Running | StageStatus::Succeeded => 2,
     };
     let mut told: Vec<_> = rows.iter().filter(|(_, row)| row.message.is_some()).collect();
     told.sort_by_key(|(number, row)| (worth(row), *number));
@@ -230,11 +230,12 @@ fn bytes(counters: &Counters) -> ByteTotals {
     }
 }
 
-/// Each stage over all parts. Rows without a target are left out where the same stage has some with one.
+/// Each stage over all parts, first of all the one that the run ends with. Rows without a target are left out where the same stage has some with one.
 fn stages(view: &RunView, parts: u32, known: &[(u32, PartSummary)]) -> Vec<StageProgress> {
     let covered = || known.iter().filter(|(number, _)| view.covers(*number));
     let shown = || covered().flat_map(|(_, part)| &part.stages).filter(|row| view.shows(row));
-    let mut keys: Vec<_> = shown().map(|row| (row.stage, row.target.as_ref())).collect();
+    let own = (view.stage(), view.target.as_ref());
+    let mut keys: Vec<_> = shown().map(|row| (row.stage, row.target.as_ref())).chain([own]).collect();
     keys.sort();
     keys.dedup();
     let targeted: Vec<Stage> =
@@ -256,11 +257,12 @@ fn stage_progress(
 ) -> StageProgress {
     let is = |status: StageStatus| rows.iter().any(|row| row.status == status);
     let done = rows.iter().filter(|row| row.status.is_over()).count();
-    let over = done >= parts as usize;
+    let over = done >= parts.max(1) as usize;
     let status = match () {
         () if over && is(StageStatus::Failed) => "Failed",
         () if over => "Succeeded",
         () if is(StageStatus::Retrying) => "Retrying",
+        () if rows.iter().all(|row| row.status == StageStatus::Waiting) => "Waiting",
         () => "Running",
     };
     let mut total = Counters::default();

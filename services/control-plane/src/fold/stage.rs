@@ -1,6 +1,7 @@
 //! One stage of one part, on the way to one target.
 
 use serde::{Deserialize, Serialize};
+use transship_messages::RouteTaken;
 use transship_model::{BlobName, Code, ContainerUrl, Counters, Digest, Stage};
 
 /// What is known of one stage of a part.
@@ -69,6 +70,8 @@ pub struct End {
     pub catalog_digest: Option<Digest>,
     /// What a person should know.
     pub message: Option<String>,
+    /// Where the bundle goes next.
+    pub routes: Vec<RouteTaken>,
 }
 
 /// The order of successes. A stage whose acknowledgement was lost succeeds again, and says then that everything

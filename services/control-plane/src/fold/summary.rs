@@ -28,6 +28,8 @@ pub struct PartSummary {
 /// How a stage stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StageStatus {
+    /// It is its turn, or will be; nothing was heard of it.
+    Waiting,
     /// It works.
     Running,
     /// It failed and tries again.
@@ -70,10 +72,40 @@ pub struct StageSummary {
     pub told: bool,
 }
 
+impl StageSummary {
+    /// A stage that nothing was heard of.
+    fn waiting(stage: Stage, target: Option<ContainerUrl>) -> Self {
+        Self {
+            stage,
+            target,
+            status: StageStatus::Waiting,
+            attempt: 0,
+            counters: Counters::default(),
+            in_flight: Vec::new(),
+            code: None,
+            message: None,
+            catalog_digest: None,
+            told: true,
+        }
+    }
+}
+
 impl PartState {
     /// What a run needs to know of this part.
     pub fn summary(&self) -> PartSummary {
-        PartSummary { stages: self.stages.iter().map(|stage| self.summary_of(stage)).collect() }
+        let mut stages: Vec<_> = self.stages.iter().map(|stage| self.summary_of(stage)).collect();
+        let routes = self.stages.iter().filter_map(|stage| stage.end.as_ref()).flat_map(|end| &end.routes);
+        for route in routes {
+            let imports = route.import_pipeline.is_some().then_some(Stage::Importer);
+            for stage in [Some(Stage::BlobCopier), imports].into_iter().flatten() {
+                let key = (stage, Some(&route.target));
+                if let Err(place) = stages.binary_search_by(|row| (row.stage, row.target.as_ref()).cmp(&key))
+                {
+                    stages.insert(place, StageSummary::waiting(stage, Some(route.target.clone())));
+                }
+            }
+        }
+        PartSummary { stages }
     }
 
     fn summary_of(&self, state: &StageState) -> StageSummary {
@@ -161,7 +193,9 @@ fn reconciled(mut counters: Counters, status: StageStatus) -> Counters {
                 *skipped = (*skipped).min(rest);
                 *failed += rest - *skipped;
             }
-            StageStatus::Running | StageStatus::Retrying => *skipped = (*skipped).min(rest),
+            StageStatus::Waiting | StageStatus::Running | StageStatus::Retrying => {
+                *skipped = (*skipped).min(rest)
+            }
         }
     };
     let c = &mut counters;

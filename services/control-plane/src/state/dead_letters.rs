@@ -12,6 +12,9 @@ use super::store::Store;
 use super::values::{from_json, get, to_json};
 use super::work::Work;
 
+/// The most letters that are kept; the oldest go first.
+const KEPT: i64 = 10_000;
+
 fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     StoreError::during(operation)
 }
@@ -90,7 +93,11 @@ async fn add(transaction: &mut AnyConnection, letter: NewDeadLetter) -> Result<i
     let query = query.bind(fingerprint(&letter)).bind(letter.queue.name()).bind(letter.message_id);
     let query = query.bind(letter.kind).bind(letter.execution).bind(to_json("headers", &letter.headers)?);
     let query = query.bind(letter.body).bind(letter.reason).bind(letter.at_ms);
-    let row = query.fetch_one(transaction).await.map_err(failed("store a dead letter"))?;
+    let row = query.fetch_one(&mut *transaction).await.map_err(failed("store a dead letter"))?;
+    let bound = sqlx::query(
+        "DELETE FROM dead_letters WHERE id <= (SELECT id FROM dead_letters ORDER BY id DESC LIMIT 1 OFFSET $1)",
+    );
+    bound.bind(KEPT).execute(transaction).await.map_err(failed("bound the dead letters"))?;
     get(&row, "id")
 }
 

@@ -43,6 +43,15 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another process has the SQLite database open.
+    #[error("another process uses the database {path}")]
+    Taken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A write panicked; nothing of it was written.
+    #[error("a write to the database panicked")]
+    Panicked,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -59,6 +68,8 @@ impl StoreError {
                 "look at the database: whether it runs, has room, and accepts this process"
             }
             Self::Corrupt { .. } => "restore the database from a backup",
+            Self::Taken { .. } => "stop the other process, or use PostgreSQL where there are several",
+            Self::Panicked => "this is a fault of transship: report it with the log around it",
             Self::Closed => "the process is stopping; try again",
         }
     }

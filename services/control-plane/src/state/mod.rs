@@ -7,6 +7,7 @@
 mod dead_letters;
 mod deployments;
 mod error;
+mod file;
 mod folding;
 mod leases;
 mod outbox;

@@ -67,7 +67,8 @@ pub(super) async fn insert(
 }
 
 impl Store {
-    /// What is due, oldest first. Where replicas share the database, each row is left to the caller for a minute.
+    /// What is due: what is to be published first, since a `Start` may take its time; then the oldest first. Where
+    /// replicas share the database, each row is left to the caller for a minute.
     ///
     /// # Errors
     /// Where it could not be read, or the lease not be written.
@@ -76,7 +77,7 @@ impl Store {
         if self.is_shared() {
             return self.write(move |transaction| Box::pin(lease(transaction, now_ms, limit))).await;
         }
-        let query = sqlx::query("SELECT * FROM outbox WHERE due_ms <= $1 ORDER BY due_ms, id LIMIT $2");
+        let query = sqlx::query("SELECT * FROM outbox WHERE due_ms <= $1 ORDER BY item, due_ms, id LIMIT $2");
         let query = query.bind(now_ms).bind(limit);
         let rows = query.fetch_all(self.readers()).await.map_err(failed("read the outbox"))?;
         rows.iter().map(record).collect()
@@ -124,7 +125,7 @@ async fn lease(
 ) -> Result<Vec<OutboxRow>, StoreError> {
     let query = sqlx::query(
         "UPDATE outbox SET due_ms = $1 WHERE id IN \
-         (SELECT id FROM outbox WHERE due_ms <= $2 ORDER BY due_ms, id LIMIT $3) RETURNING *",
+         (SELECT id FROM outbox WHERE due_ms <= $2 ORDER BY item, due_ms, id LIMIT $3) RETURNING *",
     );
     let query = query.bind(now_ms + LEASE_MS).bind(now_ms).bind(limit);
     let rows = query.fetch_all(transaction).await.map_err(failed("lease what is in the outbox"))?;

@@ -1,5 +1,7 @@
 //! The schema: numbered migrations, applied at the start, each in a transaction with its number.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use sqlx::{AnyPool, Connection, Executor, Row};
 
 use super::error::StoreError;
@@ -44,7 +46,19 @@ const MIGRATIONS: &[(&str, &str)] = &[
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY)";
 
-/// Brings the schema up to date.
+/// How long an execution is known that no run looks at any more: facts of it are long gone by then.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const FORGET: &str =
+    "DELETE FROM executions WHERE generation < $1 AND id NOT IN (SELECT execution FROM runs)";
+
+/// Generations are times, in milliseconds since the Unix epoch.
+fn forgotten_before() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.saturating_sub(REMEMBERED).as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Brings the schema up to date, and forgets executions that are over and gone.
 ///
 /// # Errors
 /// A schema that is newer than this process, or a database that refuses.
@@ -72,5 +86,7 @@ pub(super) async fn migrate(pool: &AnyPool, begin: Begin, dialect: Dialect) -> R
         let applied = sqlx::query("INSERT INTO schema_versions (version) VALUES ($1)").bind(version);
         applied.execute(&mut *transaction).await.map_err(&failed)?;
     }
+    let forget = sqlx::query(FORGET).bind(forgotten_before());
+    forget.execute(&mut *transaction).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)
 }

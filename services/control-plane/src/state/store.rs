@@ -1,7 +1,6 @@
 //! Opening and closing, and the two ways to the database: one writer, several readers.
 
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::File;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use transship_messages::Fact;
 use transship_model::Secret;
 
 use super::error::StoreError;
+use super::file;
 use super::folding::Heard;
 use super::records::Folded;
 use super::schema::{self, Dialect};
@@ -26,8 +26,8 @@ const READERS: u32 = 4;
 /// Connections to PostgreSQL: the readers, the writer, and one to spare.
 const CONNECTIONS: u32 = 6;
 
-/// How long a reader waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long whoever reads or writes waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The statements that make SQLite keep what it said it wrote.
 const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
@@ -53,6 +53,8 @@ struct Inner {
     writers: AnyPool,
     waiting: mpsc::Sender<Item>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Keeps other processes from the file.
+    lock: Mutex<Option<File>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -70,6 +72,7 @@ impl Store {
     pub async fn open(url: &Secret) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::of(url.expose())?;
+        let mut lock = None;
         let (readers, writers) = match dialect {
             Dialect::Memory => {
                 let pool = connect("sqlite::memory:", 1, SQLITE_SETTINGS).await?;
@@ -77,7 +80,8 @@ impl Store {
             }
             Dialect::Sqlite => {
                 let url = url.expose();
-                create(SqliteConnectOptions::from_str(url).map_err(refused)?.get_filename())?;
+                let options = SqliteConnectOptions::from_str(url).map_err(refused)?;
+                lock = Some(file::take(options.get_filename())?);
                 let writers = connect(url, 1, SQLITE_SETTINGS).await?;
                 (connect(url, READERS, SQLITE_SETTINGS).await?, writers)
             }
@@ -93,8 +97,8 @@ impl Store {
         schema::migrate(&writers, begin, dialect).await?;
         let (waiting, receiver) = mpsc::channel(WAITING);
         let writer = tokio::spawn(writer::write(writers.clone(), begin, receiver));
-        let writer = Mutex::new(Some(writer));
-        Ok(Self { inner: Arc::new(Inner { dialect, readers, writers, waiting, writer }) })
+        let (writer, lock) = (Mutex::new(Some(writer)), Mutex::new(lock));
+        Ok(Self { inner: Arc::new(Inner { dialect, readers, writers, waiting, writer, lock }) })
     }
 
     /// Ends what is being written, and closes every connection.
@@ -108,6 +112,7 @@ impl Store {
         }
         self.inner.writers.close().await;
         self.inner.readers.close().await;
+        drop(self.inner.lock.lock().await.take());
     }
 
     /// Folds one fact into the state of its part and of the runs of its execution. Many calls at once become one
@@ -163,14 +168,4 @@ async fn connect(url: &str, connections: u32, settings: &'static str) -> Result<
 
 fn refused(error: sqlx::Error) -> StoreError {
     StoreError::Url(error.to_string())
-}
-
-/// Makes the file where there is none. What SQLite puts beside it has the same mode.
-fn create(path: &Path) -> Result<(), StoreError> {
-    let mut options = std::fs::OpenOptions::new();
-    match options.write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(StoreError::File { path: path.to_owned(), source: Arc::new(error) }),
-    }
 }

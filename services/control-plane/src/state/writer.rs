@@ -1,8 +1,9 @@
 //! The one writer: what waits for it becomes one transaction, with a savepoint for each, and everybody is answered
 //! after the commit. A commit costs one wait for the disk however many share it.
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Transaction};
 use tokio::sync::{mpsc, oneshot};
@@ -109,6 +110,10 @@ fn refuse(item: Item, error: &StoreError) {
     }
 }
 
+fn refuse_all(items: Vec<Item>, error: &StoreError) {
+    items.into_iter().for_each(|item| refuse(item, error));
+}
+
 /// A piece of a transaction that was done, and waits for the commit.
 enum Done {
     Write(Box<dyn Job>, Option<StoreError>),
@@ -123,20 +128,16 @@ async fn together(pool: &AnyPool, begin: Begin, items: Vec<Item>) {
     let failed = |error| StoreError::during("begin a transaction")(error);
     let mut connection = match pool.acquire().await {
         Ok(connection) => connection,
-        Err(error) => return items.into_iter().for_each(|item| refuse(item, &failed_clone(&error))),
+        Err(error) => return refuse_all(items, &StoreError::during("connect to the database")(error)),
     };
     let mut transaction = match connection.begin_with(begin.statement).await {
         Ok(transaction) => transaction,
-        Err(error) => {
-            let error = failed(error);
-            return items.into_iter().for_each(|item| refuse(item, &error));
-        }
+        Err(error) => return refuse_all(items, &failed(error)),
     };
     if let Some(then) = begin.then
         && let Err(error) = transaction.execute(then).await
     {
-        let error = failed(error);
-        return items.into_iter().for_each(|item| refuse(item, &error));
+        return refuse_all(items, &failed(error));
     }
     let mut done = Vec::with_capacity(items.len());
     let mut items = items.into_iter().peekable();
@@ -167,14 +168,6 @@ async fn together(pool: &AnyPool, begin: Begin, items: Vec<Item>) {
     }
 }
 
-fn failed_clone(error: &sqlx::Error) -> StoreError {
-    let text = error.to_string();
-    StoreError::Database {
-        operation: "connect to the database",
-        source: Arc::new(sqlx::Error::Configuration(text.into())),
-    }
-}
-
 /// Facts of one execution share a savepoint.
 async fn fold(
     transaction: &mut AnyConnection,
@@ -195,14 +188,19 @@ async fn fold_group(transaction: &mut AnyConnection, group: &[Heard]) -> Result<
     let facts: Vec<&Fact> = group.iter().map(|heard| &heard.fact).collect();
     let now_ms = group.iter().map(|heard| heard.now_ms).max().unwrap_or_default();
     let mut savepoint = savepoint(transaction).await?;
-    let result = folding::fold(&mut savepoint, &facts, now_ms).await;
+    let result = caught(folding::fold(&mut savepoint, &facts, now_ms)).await;
     end(savepoint, result).await
 }
 
 async fn run(transaction: &mut AnyConnection, job: &mut dyn Job) -> Result<(), StoreError> {
     let mut savepoint = savepoint(transaction).await?;
-    let result = job.run(&mut savepoint).await;
+    let result = caught(job.run(&mut savepoint)).await;
     end(savepoint, result).await
+}
+
+/// A panic is a failure of the write that made it, and of no other: the writer goes on.
+async fn caught<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(StoreError::Panicked))
 }
 
 type Savepoint<'c> = Transaction<'c, Any>;

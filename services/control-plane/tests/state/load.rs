@@ -53,10 +53,9 @@ async fn a_thousand_runs_of_one_part_are_folded_within_seconds() -> Result<()> {
     Ok(())
 }
 
-/// Progress touches the small row of a part and of its run; the results of its artifacts are read, and not written.
+/// Progress touches the small rows of a part and of its run; the artifacts are read, and not written.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_of_forty_parts_of_250_artifacts_is_folded_without_writing_everything_each_time() -> Result<()>
-{
+async fn a_run_of_forty_parts_of_250_artifacts_is_folded_within_seconds() -> Result<()> {
     let scene = Scene::sqlite().await?;
     let store = &scene.store;
     let run = start(store, export("large", 1_000)).await?;
@@ -80,8 +79,6 @@ async fn a_run_of_forty_parts_of_250_artifacts_is_folded_without_writing_everyth
     let took = started.elapsed();
     println!("400 facts of 40 parts in {took:?}");
     assert!(took < Duration::from_secs(30), "{took:?}");
-    let log = std::fs::metadata(format!("{}-wal", scene.url.trim_start_matches("sqlite://")))?.len();
-    println!("the log has {log} bytes");
     assert_eq!(store.parts(&run.execution).await?.len(), 40);
     assert_eq!(scene.run("large").await?.pipeline.container, container("outbox"));
     Ok(())

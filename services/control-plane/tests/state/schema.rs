@@ -1,13 +1,14 @@
 //! Opening a database.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use sqlx::Connection;
-use transship_control_plane::state::{Store, StoreError};
+use transship_control_plane::state::{Folded, PutOutcome, RunDecision, Store, StoreError};
 use transship_model::{Code, Failure, Secret};
 
-use crate::scene::{Scene, export, registry, start};
+use crate::scene::{Scene, export, exported, registry, run_id, start};
 
 #[tokio::test]
 async fn what_was_written_is_there_when_the_file_is_opened_again() -> Result<()> {
@@ -37,7 +38,7 @@ async fn the_file_is_readable_by_its_owner_only_and_so_is_what_lies_beside_it() 
         assert_eq!(file.metadata()?.permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
         files += 1;
     }
-    assert!(files >= 2, "the database and its log");
+    assert!(files >= 3, "the database, its log, and its lock");
     Ok(())
 }
 
@@ -69,6 +70,48 @@ async fn a_schema_that_is_newer_is_refused_with_what_to_do() -> Result<()> {
         failure.hint.as_deref(),
         Some("update this process, or restore the database from before the update")
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_is_used_by_one_process_until_it_is_closed() -> Result<()> {
+    let scene = Scene::sqlite().await?;
+    let error = Store::open(&Secret::new(&scene.url)).await.expect_err("it is open");
+    assert!(matches!(error, StoreError::Taken { .. }), "{error}");
+    assert!(error.hint().contains("PostgreSQL"));
+    scene.store.close().await;
+    Store::open(&Secret::new(&scene.url)).await?.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn executions_that_are_over_and_gone_are_forgotten_in_time() -> Result<()> {
+    let scene = Scene::sqlite().await?;
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    let old = scene.start(export("older", 1_000)).await?;
+    let kept = scene.start(export("kept0", 2_000)).await?;
+    let new = scene.start(export("newer", now)).await?;
+    scene.store.delete_run(&old.id).await?;
+    scene.store.delete_run(&new.id).await?;
+    scene.store.close().await;
+    let store = Store::open(&Secret::new(&scene.url)).await?;
+    for (run, expected) in [(old, Folded::Unknown), (kept, Folded::Ignored), (new, Folded::Ignored)] {
+        assert_eq!(store.fold(exported(&run.execution, 1), now).await?, expected, "{}", run.id.name());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decision_that_panics_fails_alone() -> Result<()> {
+    let scene = Scene::sqlite().await?;
+    let (one, other) = (run_id("one01"), run_id("two02"));
+    let panics = scene.store.put_run(&one, |_| panic!("a fault"));
+    let new = Box::new(export("two02", 1_000));
+    let works = scene.store.put_run(&other, |_| RunDecision::Start(new));
+    let (panicked, worked) = tokio::join!(panics, works);
+    assert!(matches!(panicked, Err(StoreError::Panicked)), "{panicked:?}");
+    assert!(matches!(worked?, PutOutcome::Started(_)));
+    assert_eq!(scene.store.run(&one).await?, None);
     Ok(())
 }
 

@@ -185,3 +185,35 @@ fn an_export_shows_each_route_by_its_own_and_an_import_only_itself() {
     assert_eq!((import.bytes.discovered, import.bytes.moved, import.bytes.skipped), (10, 2, 8));
     assert_eq!(rows(import), ["importer https://t.example/c Succeeded"]);
 }
+
+#[test]
+fn a_stage_that_nothing_was_heard_of_waits_for_its_turn() {
+    let waits = |view: &RunView, facts: &[transship_messages::Fact]| {
+        let summary = summarise(view, 1, &parts(&[facts]), &RunState::Running);
+        let row = |s: &transship_api::StageProgress| {
+            format!("{} {} {}", s.stage, s.target.as_deref().unwrap_or("-"), s.status)
+        };
+        summary.stages.iter().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(waits(&export_view(false), &[]), ["exporter - Waiting"]);
+    assert_eq!(waits(&import_view("t"), &[]), ["importer https://t.example/c Waiting"]);
+    let mut done = exported(1, bytes(10, 10, 0), vec![]);
+    if let transship_messages::FactBody::BundleExported { routes, .. } = &mut done.body {
+        let route = |name, pipeline: Option<&str>| transship_messages::RouteTaken {
+            target: container(name),
+            import_pipeline: pipeline.map(|name| name.parse().unwrap()),
+        };
+        *routes = vec![route("u", None), route("t", Some("p"))];
+    }
+    assert_eq!(
+        waits(&export_view(false), &[done.clone()]),
+        [
+            "exporter - Succeeded",
+            "blob-copier https://t.example/c Waiting",
+            "blob-copier https://u.example/c Waiting",
+            "importer https://t.example/c Waiting"
+        ]
+    );
+    let copied = copied(1, "t", bytes(10, 10, 0));
+    assert_eq!(waits(&export_view(false), &[copied, done])[1], "blob-copier https://t.example/c Succeeded");
+}

@@ -141,6 +141,12 @@ fn every_artifact_that_was_asked_for_has_a_result_and_those_left_out_say_why() {
         told(&view, part_of(&asked, &[done])),
         [line("a:1", "Succeeded exporter", None), line("a:2", "Failed exporter", Some("it is gone"))]
     );
+    // What is in the bundle is wherever the bundle is.
+    let done = [exported(1, Counters::default(), vec![refused("a:2")]), copied(1, "t", Counters::default())];
+    assert_eq!(
+        told(&view, part_of(&asked, &done)),
+        [line("a:1", "Succeeded blob-copier", None), line("a:2", "Failed exporter", Some("it is gone"))]
+    );
     let gone = failed(Stage::Exporter, 2, None, true, Code::SasExpired);
     let why = Some("attempt 2 failed");
     assert_eq!(
