@@ -10,12 +10,13 @@ mod publish;
 mod start;
 mod verdict;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use self::arrival::{Arrival, decide_parts};
@@ -30,8 +31,8 @@ use crate::state::{OutboxItem, OutboxRow, StoreError};
 /// How often the outbox is looked at where nobody says that there is something in it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How many messages are published together.
-const BATCH: usize = 256;
+/// How many rows are taken at once; at most three times as many are under way. A message has at most 256 KiB.
+const BATCH: usize = 64;
 
 /// How runs are started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,19 +81,28 @@ struct UnderWay {
     tasks: JoinSet<Result<(), StoreError>>,
     rows: HashMap<Id, Vec<i64>>,
     starts: BTreeSet<i64>,
+    /// Starts that were taken and have no room yet.
+    waiting: VecDeque<OutboxRow>,
 }
 
 impl UnderWay {
     fn is_free(&self, row: &OutboxRow) -> bool {
-        !self.rows.values().flatten().any(|id| *id == row.id)
+        let mut others = self.rows.values().flatten().chain(self.waiting.iter().map(|row| &row.id));
+        !others.any(|id| *id == row.id)
     }
 
+    /// How many rows it has.
     fn count(&self) -> usize {
-        self.rows.values().map(Vec::len).sum()
+        self.rows.values().map(Vec::len).sum::<usize>() + self.waiting.len()
     }
 
-    /// Forgets the rows of a task that ended. What it did not do is still in the outbox.
-    fn ended(&mut self, ended: Result<(Id, Result<(), StoreError>), tokio::task::JoinError>) {
+    fn spawn(&mut self, rows: Vec<i64>, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+        let task = self.tasks.spawn(task);
+        self.rows.insert(task.id(), rows);
+    }
+
+    /// Forgets the rows of a task that ended; false where it failed. What it did not do is still in the outbox.
+    fn ended(&mut self, ended: Result<(Id, Result<(), StoreError>), JoinError>) -> bool {
         let id = match &ended {
             Ok((id, _)) => *id,
             Err(error) => error.id(),
@@ -101,7 +111,7 @@ impl UnderWay {
             self.starts.remove(&row);
         }
         match ended {
-            Ok((_, Ok(()))) => {}
+            Ok((_, Ok(()))) => return true,
             Ok((_, Err(error))) => {
                 tracing::error!(%error, hint = error.hint(), "the outbox cannot be worked on");
             }
@@ -109,6 +119,7 @@ impl UnderWay {
                 tracing::error!(%error, "a task of the dispatcher ended unexpectedly; it is done again");
             }
         }
+        false
     }
 }
 
@@ -118,43 +129,48 @@ impl Dispatcher {
         let this = Arc::new(self);
         let mut under_way = UnderWay::default();
         loop {
-            // A look that fails is repeated like one that finds nothing.
-            if let Err(error) = this.look(&mut under_way).await {
+            let looked = this.look(&mut under_way).await;
+            if let Err(error) = &looked {
                 tracing::error!(%error, hint = error.hint(), "the outbox cannot be read");
             }
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                Some(ended) = under_way.tasks.join_next_with_id(), if !under_way.tasks.is_empty() => {
-                    under_way.ended(ended);
-                }
-                () = this.core.wake.0.notified() => {}
-                () = tokio::time::sleep(LOOK) => {}
+            let may_go_on = looked.is_ok()
+                && tokio::select! {
+                    () = cancel.cancelled() => return,
+                    Some(ended) = under_way.tasks.join_next_with_id(), if !under_way.tasks.is_empty() => {
+                        under_way.ended(ended)
+                    }
+                    () = this.core.wake.0.notified() => true,
+                    () = tokio::time::sleep(LOOK) => true,
+                };
+            // What failed is due at once, and would fail again.
+            if !may_go_on && timeout(LOOK, cancel.cancelled()).await.is_ok() {
+                return;
             }
         }
     }
 
     /// Begins whatever is due, as far as there is room.
     async fn look(self: &Arc<Self>, under_way: &mut UnderWay) -> Result<(), StoreError> {
-        while let Some(ended) = under_way.tasks.try_join_next_with_id() {
-            under_way.ended(ended);
+        let most = self.settings.starts.max(1);
+        if under_way.count() < 2 * BATCH + most {
+            // What is under way is due as well.
+            let limit = u32::try_from(under_way.count() + BATCH).unwrap_or(u32::MAX);
+            let due = self.core.store.outbox_due(now_ms(), limit).await?;
+            let due = due.into_iter().filter(|row| under_way.is_free(row));
+            let (starts, publishes): (Vec<_>, Vec<_>) =
+                due.partition(|row| matches!(row.item, OutboxItem::Start));
+            under_way.waiting.extend(starts);
+            if !publishes.is_empty() {
+                let (this, ids) = (Arc::clone(self), publishes.iter().map(|row| row.id).collect());
+                under_way.spawn(ids, async move { this.publish(publishes).await });
+            }
         }
-        // What is under way is due as well; beyond it there is to be room for more of either kind.
-        let limit = u32::try_from(under_way.count() + BATCH).unwrap_or(u32::MAX);
-        let due = self.core.store.outbox_due(now_ms(), limit).await?;
-        let due: Vec<OutboxRow> = due.into_iter().filter(|row| under_way.is_free(row)).collect();
-        let (starts, publishes): (Vec<_>, Vec<_>) =
-            due.into_iter().partition(|row| matches!(row.item, OutboxItem::Start));
-        let room = self.settings.starts.max(1).saturating_sub(under_way.starts.len());
-        for row in starts.into_iter().take(room) {
+        while under_way.starts.len() < most
+            && let Some(row) = under_way.waiting.pop_front()
+        {
             let (this, id) = (Arc::clone(self), row.id);
-            let task = under_way.tasks.spawn(async move { this.start(row).await });
             under_way.starts.insert(id);
-            under_way.rows.insert(task.id(), vec![id]);
-        }
-        if !publishes.is_empty() && under_way.count() < 2 * BATCH {
-            let (this, ids) = (Arc::clone(self), publishes.iter().map(|row| row.id).collect());
-            let task = under_way.tasks.spawn(async move { this.publish(publishes).await });
-            under_way.rows.insert(task.id(), ids);
+            under_way.spawn(vec![id], async move { this.start(row).await });
         }
         Ok(())
     }

@@ -283,3 +283,32 @@ async fn a_control_plane_that_is_killed_again_and_again_loses_no_run() -> Result
     answering.abort();
     plane.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_a_thousand_runs_are_started_and_ended_within_a_minute() -> Result<()> {
+    const RUNS: usize = 1_000;
+    let scene = Scene::start().await?;
+    let plane = scene.plane(quick()).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    let bus = exporter.bus.clone();
+    let began = std::time::Instant::now();
+    let putting = async {
+        for n in 0..RUNS {
+            plane.put(scene.export(&format!("run{n}"), 1)).await?;
+        }
+        anyhow::Ok(())
+    };
+    let answering = async {
+        for _ in 0..RUNS {
+            let part: ExportPart = exporter.take().await?;
+            tell(&*bus, &exported(&part), 0).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(putting, answering)?;
+    for n in 0..RUNS {
+        plane.succeeded(&format!("run{n}")).await?;
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    plane.stop().await
+}

@@ -1,0 +1,223 @@
+//! What a run's silence means, and what to do about it: pure functions.
+
+use std::time::Duration;
+
+use transship_bus::{FACTS_QUEUE, HoldDelay, QueueLook};
+use transship_model::{Code, Failure};
+
+use super::WatchSettings;
+use crate::fold::{PartSummary, RunSummary, StageStatus, StageSummary};
+use crate::state::{PartRecord, RunRecord};
+
+/// What the broker shows of the queue that a run's work is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// It does not answer, and why.
+    Away(String),
+    /// The queue.
+    Queue(QueueLook),
+}
+
+/// What a run's silence means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Silence {
+    /// There is a reason for it, which the run says where it is one to wait for.
+    Excused(Option<String>),
+    /// There is none: it counts.
+    Counts,
+}
+
+/// What to do about a run whose silence counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchAction {
+    /// Nothing yet.
+    Nothing,
+    /// Dispatch these parts again.
+    DispatchAgain(Vec<u32>),
+    /// It fails.
+    Fail(Failure),
+}
+
+/// What a run's silence means, by what the broker shows.
+pub fn decide_silence(run: &RunRecord, sight: &Sight) -> Silence {
+    let stage = run.view.stage();
+    match sight {
+        Sight::Away(reason) => Silence::Excused(Some(format!("the broker: {reason}"))),
+        Sight::Queue(look) if look.consumers == 0 => {
+            Silence::Excused(Some(format!("no {stage} is connected to the broker")))
+        }
+        Sight::Queue(look) if look.ready > 0 => {
+            let heard = serde_json::from_str::<RunSummary>(&run.summary);
+            let is_new = heard.is_ok_and(|summary| {
+                summary.stages.iter().all(|row| row.stage != stage.name() || row.status == "Waiting")
+            });
+            let turn = || format!("its turn: {} messages wait for the {stage}s", look.ready);
+            Silence::Excused(is_new.then(turn))
+        }
+        Sight::Queue(_) => Silence::Counts,
+    }
+}
+
+/// What to do about a run that was silent for so long, and whose work was dispatched again `times` times since it
+/// was last heard of.
+pub fn decide_watch(
+    run: &RunRecord,
+    parts: &[PartRecord],
+    silent: Duration,
+    times: u32,
+    settings: &WatchSettings,
+) -> WatchAction {
+    let stage = run.view.stage();
+    let covered = parts.iter().filter(|part| run.view.covers(part.number));
+    let open: Vec<&PartRecord> = covered.filter(|part| is_open(run, &part.summary)).collect();
+    let held = open.iter().filter_map(|part| hold(run, &part.summary)).max().unwrap_or_default();
+    if open.is_empty() || silent < settings.lost_after + held {
+        return WatchAction::Nothing;
+    }
+    let numbers: Vec<u32> = open.iter().map(|part| part.number).collect();
+    if times < settings.again {
+        return WatchAction::DispatchAgain(numbers);
+    }
+    let what = match (&numbers[..], run.parts) {
+        (_, 0 | 1) => "the work".to_owned(),
+        ([one], count) => format!("part {one} of {count}"),
+        (many, count) => format!("{} of {count} parts, the first is part {},", many.len(), many[0]),
+    };
+    let message = format!(
+        "{what} was sent to the {stage}s {} times and not heard of for {} min each time, though their queue is empty",
+        times + 1,
+        settings.lost_after.as_secs() / 60
+    );
+    let hint = format!(
+        "look at the logs of the {stage}s, and whether their facts reach {FACTS_QUEUE}; then run again with another \
+         forceUpdateTag"
+    );
+    WatchAction::Fail(Failure::permanent(Code::Internal, message).with_hint(hint))
+}
+
+fn rows<'a>(run: &'a RunRecord, part: &'a PartSummary) -> impl Iterator<Item = &'a StageSummary> {
+    let about = |row: &&StageSummary| {
+        row.stage == run.view.stage() && (row.target.is_none() || row.target == run.view.target)
+    };
+    part.stages.iter().filter(about)
+}
+
+fn is_open(run: &RunRecord, part: &PartSummary) -> bool {
+    !rows(run, part).any(|row| row.status.is_over() && row.told)
+}
+
+/// How long the next attempt of a part may be held. A failure that waits for a person is held half an hour from
+/// its second attempt on, whatever the others are.
+fn hold(run: &RunRecord, part: &PartSummary) -> Option<Duration> {
+    let retrying = rows(run, part).find(|row| row.status == StageStatus::Retrying)?;
+    let step = (retrying.attempt as usize).saturating_sub(1).min(HoldDelay::ALL.len() - 1);
+    Some(HoldDelay::ALL[step].max(HoldDelay::HalfHour).duration())
+}
+
+#[cfg(test)]
+mod tests {
+    use transship_messages::{Fact, FactBody};
+    use transship_model::{Counters, Part, Stage};
+
+    use super::super::LOST_AFTER;
+    use super::*;
+    use crate::fold::PartState;
+    use crate::state::RunState;
+    use crate::testing::run_record;
+
+    fn part(number: u32, told: Option<FactBody>, attempt: u32) -> PartRecord {
+        let mut state = PartState::default();
+        if let Some(body) = told {
+            let (execution, part) = (run_record("nightly").execution, Part { number, count: 3 });
+            state.apply(&Fact {
+                execution,
+                part,
+                stage: Stage::Exporter,
+                attempt,
+                target: None,
+                at_ms: 1,
+                body,
+            });
+        }
+        let summary = state.summary();
+        PartRecord { number, state, summary }
+    }
+
+    fn failed(terminal: bool) -> Option<FactBody> {
+        let (code, message) = (Code::RegistryUnavailable, "busy".to_owned());
+        Some(FactBody::Failed { code, message, hint: None, terminal, container: None })
+    }
+
+    fn working() -> Option<FactBody> {
+        Some(FactBody::Progress { counters: Counters::default(), in_flight: Vec::new() })
+    }
+
+    #[test]
+    fn silence_is_excused_by_what_the_broker_shows() {
+        let look = |ready, consumers| Sight::Queue(QueueLook { ready, consumers });
+        let waits = |on: &str| Silence::Excused(Some(on.to_owned()));
+        let unheard = || RunRecord { summary: "{}".to_owned(), ..run_record("nightly") };
+        let mut waiting = unheard();
+        let nothing = crate::fold::summarise(&waiting.view, 1, &[], &RunState::Running);
+        waiting.summary = serde_json::to_string(&nothing).unwrap();
+        let mut heard = unheard();
+        let state = part(1, working(), 1);
+        let summary = crate::fold::summarise(&heard.view, 1, &[(1, state.summary)], &RunState::Running);
+        heard.summary = serde_json::to_string(&summary).unwrap();
+        for (run, sight, expected) in [
+            (unheard(), Sight::Away("refused".to_owned()), waits("the broker: refused")),
+            (unheard(), look(0, 0), waits("no exporter is connected to the broker")),
+            (unheard(), look(7, 0), waits("no exporter is connected to the broker")),
+            (unheard(), look(7, 1), waits("its turn: 7 messages wait for the exporters")),
+            (waiting, look(7, 1), waits("its turn: 7 messages wait for the exporters")),
+            (heard.clone(), look(7, 1), Silence::Excused(None)),
+            (unheard(), look(0, 1), Silence::Counts),
+            (heard, look(0, 1), Silence::Counts),
+        ] {
+            assert_eq!(decide_silence(&run, &sight), expected, "{sight:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_dispatched_again_three_times_and_then_fails() {
+        let run = RunRecord { parts: 3, ..run_record("nightly") };
+        let settings = WatchSettings::default();
+        let again = |parts: &[u32]| WatchAction::DispatchAgain(parts.to_vec());
+        let unheard = || (1..=3).map(|number| part(number, None, 1)).collect::<Vec<_>>();
+        for (parts, minutes, times, expected) in [
+            (unheard(), 44, 0, WatchAction::Nothing),
+            (unheard(), 45, 0, again(&[1, 2, 3])),
+            (unheard(), 45, 2, again(&[1, 2, 3])),
+            (vec![part(1, working(), 1), part(2, failed(true), 1)], 45, 0, again(&[1])),
+            (vec![part(1, failed(true), 1)], 9_999, 0, WatchAction::Nothing),
+            // The next attempt may be held.
+            (vec![part(1, failed(false), 1)], 74, 0, WatchAction::Nothing),
+            (vec![part(1, failed(false), 1)], 75, 0, again(&[1])),
+            (vec![part(1, failed(false), 6)], 164, 0, WatchAction::Nothing),
+            (vec![part(1, failed(false), 6)], 165, 0, again(&[1])),
+        ] {
+            let silent = Duration::from_secs(minutes * 60);
+            let action = decide_watch(&run, &parts, silent, times, &settings);
+            assert_eq!(action, expected, "{minutes} min, {times} times, {} parts", parts.len());
+        }
+        let silent = settings.lost_after;
+        for (parts, expected) in [
+            (unheard(), "3 of 3 parts, the first is part 1,"),
+            (vec![part(2, None, 1)], "part 2 of 3 was sent to the exporters 4 times"),
+        ] {
+            let WatchAction::Fail(failure) = decide_watch(&run, &parts, silent, 3, &settings) else {
+                panic!("a failure")
+            };
+            assert!(failure.message.contains(expected) && failure.hint.is_some(), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_run_about_one_part_watches_no_other() {
+        let mut run = RunRecord { parts: 3, ..run_record("nightly") };
+        run.view.part = Some(2);
+        let parts: Vec<_> = (1..=3).map(|number| part(number, None, 1)).collect();
+        let action = decide_watch(&run, &parts, LOST_AFTER, 0, &WatchSettings::default());
+        assert_eq!(action, WatchAction::DispatchAgain(vec![2]));
+    }
+}

@@ -1,0 +1,212 @@
+//! A run never hangs: what was dispatched and not heard of is dispatched again under the same message ids, and
+//! fails with its reason where that does not help. A run that waits says for what.
+
+mod decide;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fail::fail_point;
+use tokio_util::sync::CancellationToken;
+use transship_bus::{BusState, Inbox, WorkQueue};
+use transship_model::{Failure, Stage};
+
+pub use self::decide::{Sight, Silence, WatchAction, decide_silence, decide_watch};
+use crate::clock::now_ms;
+use crate::dispatch::{bundles_of, plan_export, plan_import, publish_item};
+use crate::random;
+use crate::runtime::Core;
+use crate::state::{OutboxItem, Queue, RunKind, RunRecord, RunState, StoreError};
+
+/// How many runs are read at a time.
+const PAGE: u32 = 200;
+
+/// A stage that works says so every second, unless it waits: a slice takes ten minutes, and the broker gives work
+/// that was not settled for half an hour to somebody else.
+const LOST_AFTER: Duration = Duration::from_secs(45 * 60);
+
+/// When a run counts as lost sight of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchSettings {
+    /// How often runs are looked at. Default 15 s.
+    pub interval: Duration,
+    /// How long a run may be silent while its queue is empty. Default 45 min: longer than a slice and the broker's
+    /// consumer timeout together. Holds between two attempts come on top.
+    pub lost_after: Duration,
+    /// How often its work is dispatched again before it fails. Default 3.
+    pub again: u32,
+}
+
+impl Default for WatchSettings {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(15), lost_after: LOST_AFTER, again: 3 }
+    }
+}
+
+/// What is remembered of a run between two looks. It is lost with the process, which then looks anew for as long.
+#[derive(Debug, Clone, Copy)]
+struct Watched {
+    /// When its silence was last excused.
+    excused_ms: i64,
+    /// How often its work was dispatched again since it was heard of.
+    times: u32,
+    /// When that was.
+    dispatched_ms: i64,
+}
+
+/// Looks at every run that is not over, again and again.
+pub struct Watchdog {
+    core: Core,
+    settings: WatchSettings,
+    part_size: usize,
+    holder: String,
+    watched: HashMap<i64, Watched>,
+    /// When this process began to look: what was silent before may have been said to a queue.
+    since_ms: i64,
+}
+
+impl Watchdog {
+    /// A watchdog for the runs of `core`; `part_size` is the one that exports are split with.
+    pub fn new(core: Core, settings: WatchSettings, part_size: usize) -> Self {
+        let (holder, since_ms) = (random::hex::<8>(), now_ms());
+        Self { core, settings, part_size, holder, watched: HashMap::new(), since_ms }
+    }
+
+    /// Watches until `cancel`.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut interval = tokio::time::interval(self.settings.interval.max(Duration::from_millis(10)));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = interval.tick() => {}
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                looked = self.look() => if let Err(error) = looked {
+                    tracing::error!(%error, hint = error.hint(), "the runs cannot be watched");
+                },
+            }
+        }
+    }
+
+    /// One look at every run that is not over.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let seconds = u32::try_from(self.settings.interval.as_secs()).unwrap_or(u32::MAX).saturating_mul(3);
+        if !self.core.store.lease("watchdog", &self.holder, now_ms(), seconds.max(30)).await? {
+            self.since_ms = now_ms();
+            self.watched.clear();
+            return Ok(());
+        }
+        let exports = self.see(WorkQueue::ExporterParts).await;
+        let imports = self.see(WorkQueue::ImporterImports).await;
+        let mut known = HashMap::new();
+        let mut after = 0;
+        loop {
+            let page = self.core.store.unfinished_runs(after, PAGE).await?;
+            for run in &page {
+                after = run.seq;
+                // One that is not begun is the dispatcher's.
+                if run.parts > 0 {
+                    let sight = if run.kind == RunKind::Export { &exports } else { &imports };
+                    known.insert(run.seq, self.watch(run, sight).await?);
+                }
+            }
+            if page.len() < PAGE as usize {
+                break;
+            }
+        }
+        self.watched = known;
+        Ok(())
+    }
+
+    async fn see(&self, queue: WorkQueue) -> Sight {
+        match &*self.core.bus.state().borrow() {
+            BusState::Ready => {}
+            BusState::Connecting { reason } if reason.is_empty() => {
+                return Sight::Away("no answer yet".to_owned());
+            }
+            BusState::Connecting { reason } | BusState::Blocked { reason } => {
+                return Sight::Away(reason.clone());
+            }
+        }
+        match self.core.bus.look(Inbox::Work(queue)).await {
+            Ok(look) => Sight::Queue(look),
+            Err(error) => Sight::Away(error.to_string()),
+        }
+    }
+
+    async fn watch(&self, run: &RunRecord, sight: &Sight) -> Result<Watched, StoreError> {
+        let now = now_ms();
+        let mut watched = self.watched.get(&run.seq).copied().unwrap_or(Watched {
+            excused_ms: self.since_ms,
+            times: 0,
+            dispatched_ms: 0,
+        });
+        if run.heard_ms > watched.dispatched_ms {
+            watched.times = 0;
+        }
+        let says = match decide_silence(run, sight) {
+            Silence::Excused(says) => {
+                watched.excused_ms = now;
+                says
+            }
+            Silence::Counts => {
+                let silent = now.saturating_sub(watched.excused_ms.max(run.heard_ms));
+                let silent = Duration::from_millis(u64::try_from(silent).unwrap_or_default());
+                if silent >= self.settings.lost_after && self.act(run, silent, watched.times).await? {
+                    watched.times += 1;
+                    watched.dispatched_ms = now_ms();
+                }
+                None
+            }
+        };
+        let state = match says {
+            Some(on) => RunState::Waiting { on },
+            None => RunState::Running,
+        };
+        if run.state != state {
+            self.core.store.run_says(&run.execution, run.kind, state).await?;
+        }
+        Ok(watched)
+    }
+
+    /// Does what is to be done about a silent run; true where its work was dispatched again.
+    async fn act(&self, run: &RunRecord, silent: Duration, times: u32) -> Result<bool, StoreError> {
+        let parts = self.core.store.parts(&run.execution).await?;
+        match decide_watch(run, &parts, silent, times, &self.settings) {
+            WatchAction::Nothing => Ok(false),
+            WatchAction::Fail(failure) => {
+                tracing::error!(run = %run.id, message = failure.message, "a run was lost sight of");
+                self.core.end(run, RunState::failed(&failure)).await.map(|()| false)
+            }
+            WatchAction::DispatchAgain(parts) => match self.items(run, &parts) {
+                Ok(items) => {
+                    tracing::warn!(run = %run.id, ?parts, ?silent, times, "nothing is heard of a run: dispatched again");
+                    self.core.store.dispatch_again(&run.execution, items, now_ms()).await?;
+                    fail_point!("control.dispatched_again");
+                    self.core.wake.wake();
+                    Ok(true)
+                }
+                Err(failure) => self.core.end(run, RunState::failed(&failure)).await.map(|()| false),
+            },
+        }
+    }
+
+    /// The work of these parts, as it was dispatched before.
+    fn items(&self, run: &RunRecord, parts: &[u32]) -> Result<Vec<OutboxItem>, Failure> {
+        let is_meant = |number: u32| parts.contains(&number);
+        match run.view.stage() {
+            Stage::Importer => {
+                let work = plan_import(run, &bundles_of(run)?)?;
+                let work = work.iter().filter(|work| is_meant(work.part.number));
+                Ok(work.map(|work| publish_item(work, Queue::ImporterImports, &run.traceparent)).collect())
+            }
+            _ => {
+                let work = plan_export(run, self.part_size)?;
+                let work = work.iter().filter(|work| is_meant(work.part.number));
+                Ok(work.map(|work| publish_item(work, Queue::ExporterParts, &run.traceparent)).collect())
+            }
+        }
+    }
+}
