@@ -1,9 +1,12 @@
 //! The composition: state, broker, interface, and what runs beside it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use transship_api::ResourceId;
+use transship_api::{Kind, ResourceId};
 use transship_host::Process;
 use transship_model::{BlobName, Code, Failure, Secret};
 use transship_storage::Containers;
@@ -16,7 +19,10 @@ use crate::registries::Registries;
 use crate::runtime::{Core, Runtime};
 use crate::schedule::{RegistryCatalogs, ScheduleSettings, Schedules};
 use crate::state::Store;
-use crate::trigger::SourceTrigger;
+use crate::trigger::{SourceTrigger, WatchStatus};
+
+/// How often the state is asked whether it answers.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// Runs the service until the process is asked to stop, then gives back what it holds.
 ///
@@ -37,6 +43,8 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
     let store = Store::open(&state_url(&config.state)?).await?;
     let bus = transship_stage::connect("broker", &config.broker, "transship-control-plane")?;
     process.readiness.watch("broker", bus.state(), transship_stage::judge);
+    let (told, answers) = watch::channel(Ok(()));
+    process.readiness.watch("state", answers, Clone::clone);
     let core = Core::new(store.clone(), Arc::clone(&bus), process.metrics.clone());
     let registries = Registries::new(config.registries.clone());
     let shared = Arc::new(registries.clone());
@@ -90,9 +98,20 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
     tokio::select! {
         () = work => {}
         never = transship_stage::show(bus.state(), &process.metrics) => match never {},
+        never = probe(&store, told) => match never {},
     }
     close(bus.as_ref(), &store, stop).await;
     Ok(())
+}
+
+/// Asks the state now and then whether it answers, for ever.
+async fn probe(store: &Store, told: watch::Sender<Result<(), String>>) -> Infallible {
+    loop {
+        let answer = store.unfinished_runs(0, 1).await;
+        let state = answer.map(drop).map_err(|error| error.to_string());
+        told.send_modify(|told| *told = state);
+        tokio::time::sleep(PROBE).await;
+    }
 }
 
 /// Gives back what the process holds. What was not done stands in the store.
@@ -137,5 +156,12 @@ impl Hints for Listeners {
 
     fn pushed(&self, pushes: Vec<PushHint>) {
         self.schedules.pushed(pushes);
+    }
+
+    fn watching(&self, pipeline: &ResourceId) -> Option<WatchStatus> {
+        match pipeline.resource {
+            Some((Kind::ImportPipeline, _)) => self.trigger.status(pipeline),
+            _ => self.schedules.status(pipeline),
+        }
     }
 }

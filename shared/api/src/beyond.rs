@@ -70,6 +70,25 @@ pub struct SeenBlobView {
     pub changed: String,
 }
 
+/// What the trigger of an import pipeline or the schedule of an export pipeline is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchView {
+    /// Whether this control plane watches: false where the trigger is switched off, where there is no schedule, and
+    /// until it was looked at for the first time.
+    pub watching: bool,
+    /// Whether another replica watches; then that one knows the rest.
+    pub elsewhere: bool,
+    /// When it last looked at everything (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<String>,
+    /// How many blobs or tags it saw then.
+    pub seen: u64,
+    /// What keeps it from its work, and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// A run that carried an artifact, and where the artifact is on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -57,7 +57,7 @@ pub struct Deployment {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentProperties {
-    /// `Succeeded` or `Failed`.
+    /// `Running` until its runs are over, then `Succeeded` or `Failed`.
     pub provisioning_state: String,
     /// Names the deployment in logs.
     pub correlation_id: String,

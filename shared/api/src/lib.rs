@@ -15,9 +15,10 @@ mod route;
 mod run;
 mod schedule;
 
-pub use beyond::{ArtifactSighting, DeadLetterView, Health, SeenBlobView};
+pub use beyond::{ArtifactSighting, DeadLetterView, Health, SeenBlobView, WatchView};
 pub use deployment::{
-    Deployment, DeploymentProperties, DeploymentRequest, DeploymentRequestProperties, NotApplied, OutputResource,
+    Deployment, DeploymentProperties, DeploymentRequest, DeploymentRequestProperties, NotApplied,
+    OutputResource,
 };
 pub use error::{ErrorBody, ErrorDetail};
 pub use id::{Kind, PROVIDER, ResourceId, ResourceIdError, is_name, is_registry_name};

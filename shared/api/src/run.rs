@@ -32,7 +32,7 @@ pub struct PipelineRun {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PipelineRunProperties {
-    /// `Creating`, `Running`, `Succeeded` or `Failed`. Read-only.
+    /// `Creating` until it is over, then `Succeeded` or `Failed`. Read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning_state: Option<String>,
     /// What is to be done.

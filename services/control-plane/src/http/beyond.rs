@@ -2,7 +2,9 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use transship_api::{ArtifactSighting, DeadLetterView, Health, Kind, Page, ResourceId, SeenBlobView};
+use transship_api::{
+    ArtifactSighting, DeadLetterView, Health, Kind, Page, ResourceId, SeenBlobView, WatchView,
+};
 use transship_model::ArtifactReference;
 
 use super::answer::json;
@@ -13,6 +15,7 @@ use crate::check::shown as shown_text;
 use crate::clock::{now_ms, shown};
 use crate::refusal::Refusal;
 use crate::state::{DeadLetter, SeenBlob, SeenVerdict};
+use crate::trigger::WatchStatus;
 
 /// How many runs are named that carried an artifact.
 const SIGHTINGS: u32 = 20;
@@ -106,6 +109,18 @@ impl Server {
         });
         let value = blobs.into_iter().map(seen).collect();
         Ok(json(StatusCode::OK, &Page::<SeenBlobView> { value, next_link }))
+    }
+
+    /// What the trigger or schedule of a pipeline is doing.
+    pub(super) async fn watch(&self, id: &ResourceId) -> Result<Response, Refusal> {
+        if self.api.store.resource(id).await.map_err(unavailable)?.is_none() {
+            return Err(Refusal::not_found(format!("The pipeline '{}'", shown_text(id.name()))));
+        }
+        let status = self.hints.watching(id);
+        let watching = status.is_some();
+        let WatchStatus { elsewhere, checked_ms, seen, problem } = status.unwrap_or_default();
+        let view = WatchView { watching, elsewhere, checked: checked_ms.map(shown), seen, problem };
+        Ok(json(StatusCode::OK, &view))
     }
 
     /// The newest runs that carried an artifact.

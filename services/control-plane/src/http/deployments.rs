@@ -1,19 +1,22 @@
 //! Deployments of ARM templates.
 
 use async_trait::async_trait;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json as object};
-use transship_api::{DeploymentRequest, ErrorDetail, Kind, ResourceId};
+use transship_api::{
+    Deployment, DeploymentRequest, ErrorDetail, Kind, OperationStatus, OutputResource, ResourceId,
+};
 
-use super::answer::json;
+use super::answer::{json, set};
 use super::path::DeploymentId;
-use super::{Asked, Server};
+use super::{Asked, RETRY_AFTER, Server, follow};
 use crate::api::{By, unavailable};
 use crate::check::shown;
 use crate::deployment::{Deployer, DeploymentContext, deploy};
 use crate::refusal::Refusal;
+use crate::state::RunState;
 
 /// What vaults' hosts end with, for templates that put an address together.
 const VAULT_SUFFIX: &str = "vault.azure.net";
@@ -39,7 +42,7 @@ impl Deployer for ThroughApi<'_> {
 }
 
 impl Server {
-    /// Deploys a template. The answer says what came of its resources; runs go on behind it.
+    /// Deploys a template. Where it started runs, the answer names the operation that ends when they do.
     pub(super) async fn put_deployment(
         &self,
         asked: &Asked,
@@ -85,11 +88,19 @@ impl Server {
         if let Some(error) = deployment.properties.error {
             return Err(Refusal { status: 409, error });
         }
-        Ok(json(if made { StatusCode::CREATED } else { StatusCode::OK }, &deployment))
+        let deployment = self.with_its_runs(deployment).await?;
+        let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+        let mut response = json(status, &deployment);
+        if deployment.properties.provisioning_state != "Succeeded" {
+            let operation =
+                format!("{}/operationStatuses/{}", deployment.id, deployment.properties.correlation_id);
+            follow(&mut response, asked, &operation);
+        }
+        Ok(response)
     }
 
-    /// A deployment as it ended.
-    pub(super) async fn get_deployment(&self, id: &DeploymentId) -> Result<Response, Refusal> {
+    /// A deployment as it stands.
+    pub(super) async fn deployment(&self, id: &DeploymentId) -> Result<Deployment, Refusal> {
         let DeploymentId { subscription, group, name } = id;
         let key = format!(
             "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Resources/deployments/{name}"
@@ -99,7 +110,71 @@ impl Server {
             let message = format!("The deployment '{}' was not found.", shown(name));
             Refusal::new(404, "DeploymentNotFound", message)
         })?;
-        let body: Value = serde_json::from_str(&found).unwrap_or(Value::Null);
-        Ok(json(StatusCode::OK, &body))
+        let deployment = serde_json::from_str(&found).map_err(|error| {
+            tracing::error!(key, "a stored deployment cannot be read: {error}");
+            Refusal::new(500, "InternalServerError", "The stored deployment cannot be read. Deploy it again.")
+        })?;
+        self.with_its_runs(deployment).await
+    }
+
+    /// The status of a deployment's operation.
+    pub(super) async fn deployment_operation(
+        &self,
+        id: &DeploymentId,
+        operation: &str,
+    ) -> Result<Response, Refusal> {
+        let Deployment { id: full, properties, .. } = self.deployment(id).await?;
+        if properties.correlation_id != operation {
+            let message = "The operation was not found: the deployment was made again since. GET the deployment to see \
+                           where it is.";
+            return Err(Refusal::new(404, "OperationNotFound", message));
+        }
+        let is_open = properties.provisioning_state == "Running";
+        let status = OperationStatus {
+            id: format!("{full}/operationStatuses/{operation}"),
+            name: operation.to_owned(),
+            status: if is_open { "InProgress".to_owned() } else { properties.provisioning_state },
+            start_time: properties.timestamp,
+            end_time: None,
+            percent_complete: if is_open { 0 } else { 100 },
+            error: properties.error,
+        };
+        let mut response = json(StatusCode::OK, &status);
+        if is_open {
+            set(&mut response, header::RETRY_AFTER, RETRY_AFTER);
+        }
+        Ok(response)
+    }
+
+    /// A deployment whose resources were all put goes on until its runs are over, and fails with them.
+    async fn with_its_runs(&self, mut deployment: Deployment) -> Result<Deployment, Refusal> {
+        let properties = &mut deployment.properties;
+        if properties.provisioning_state != "Succeeded" {
+            return Ok(deployment);
+        }
+        for OutputResource { id } in &properties.output_resources {
+            let Ok(id) = id.parse::<ResourceId>() else { continue };
+            if !matches!(id.resource, Some((Kind::PipelineRun, _))) {
+                continue;
+            }
+            // A run that was deleted since says nothing any more.
+            let Some(run) = self.api.store.run(&id).await.map_err(unavailable)? else { continue };
+            match run.state {
+                RunState::Succeeded { .. } => {}
+                RunState::Waiting { .. } | RunState::Running => {
+                    properties.provisioning_state = "Running".to_owned();
+                }
+                RunState::Failed { code, message } => {
+                    let cause = Refusal::new(409, code.as_str(), message).at(id.to_string()).error;
+                    let message = format!("The run {} failed: {}", id.name(), cause.message);
+                    let mut error = Refusal::new(409, "DeploymentFailed", message).at(id.to_string()).error;
+                    error.details.push(cause);
+                    properties.provisioning_state = "Failed".to_owned();
+                    properties.error = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(deployment)
     }
 }

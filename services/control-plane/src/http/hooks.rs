@@ -12,6 +12,7 @@ use super::answer::empty;
 use crate::check::shown;
 use crate::notify::{BlobHint, EventGrid, NotifyError, PushHint, event_grid, registry_push};
 use crate::refusal::Refusal;
+use crate::trigger::WatchStatus;
 
 /// Who takes hints. The calls return at once; what follows from a hint happens later.
 pub trait Hints: Send + Sync {
@@ -23,6 +24,9 @@ pub trait Hints: Send + Sync {
 
     /// A registry says that these artifacts were pushed.
     fn pushed(&self, pushes: Vec<PushHint>);
+
+    /// What the trigger or schedule of this pipeline is doing; `None` where there is none.
+    fn watching(&self, pipeline: &ResourceId) -> Option<WatchStatus>;
 }
 
 impl Server {

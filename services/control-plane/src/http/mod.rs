@@ -163,10 +163,9 @@ impl Server {
     }
 
     async fn caller(&self, parts: &Parts) -> Result<Caller, Refusal> {
-        let authorization = match parts.headers.get(header::AUTHORIZATION) {
-            Some(value) => Some(value.to_str().unwrap_or_default()),
-            None => None,
-        };
+        let authorization = parts.headers.get(header::AUTHORIZATION);
+        // What is not text is a header all the same, and no token.
+        let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
         let caller = self.auth.authenticate(authorization).await?;
         if self.rate.takes(&caller.name, Instant::now()) {
             return Ok(caller);
@@ -245,9 +244,11 @@ impl Server {
             Endpoint::Deployment(id) if is(&Method::PUT) => {
                 self.put_deployment(asked, &id, body_json(body)?).await
             }
-            Endpoint::Deployment(id) => self.get_deployment(&id).await,
+            Endpoint::Deployment(id) => Ok(json(StatusCode::OK, &self.deployment(&id).await?)),
+            Endpoint::DeploymentOperation(id, operation) => self.deployment_operation(&id, &operation).await,
             Endpoint::Hint(id) => self.hint(&id, body).await,
             Endpoint::SeenBlobs(id) => self.seen_blobs(asked, &id, query).await,
+            Endpoint::Watch(id) => self.watch(&id).await,
             Endpoint::Health => Ok(self.health()),
             Endpoint::Artifacts => self.artifacts(query).await,
             Endpoint::DeadLetters => self.dead_letters(asked, query).await,
@@ -286,14 +287,18 @@ impl Server {
 fn put_answer(asked: &Asked, id: &ResourceId, put: Put) -> Response {
     let mut response = json(if put.started { StatusCode::CREATED } else { StatusCode::OK }, &put.body);
     if let Some(operation) = put.operation {
-        let version = asked.api_version.as_deref().unwrap_or_default();
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("api-version", version);
-        let address = format!("{}{id}/operationStatuses/{operation}?{}", asked.base, query.finish());
-        set(&mut response, HeaderName::from_static("azure-asyncoperation"), &address);
-        set(&mut response, header::RETRY_AFTER, RETRY_AFTER);
+        follow(&mut response, asked, &format!("{id}/operationStatuses/{operation}"));
     }
     response
+}
+
+/// Names the operation that a client follows to the end. The address is absolute: older clients cannot follow others.
+fn follow(response: &mut Response, asked: &Asked, path: &str) {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("api-version", asked.api_version.as_deref().unwrap_or_default());
+    let address = format!("{}{path}?{}", asked.base, query.finish());
+    set(response, HeaderName::from_static("azure-asyncoperation"), &address);
+    set(response, header::RETRY_AFTER, RETRY_AFTER);
 }
 
 fn not_allowed(endpoint: &Endpoint, method: &Method) -> Response {

@@ -121,6 +121,16 @@ pub(super) fn rows() -> Vec<Row> {
         Row::new(Get, DEPLOYMENT, "Deployments_Get", "A deployment as it ended.")
             .answers(Named::of::<wire::Deployment>()),
     );
+    let operation = format!("{DEPLOYMENT}/operationStatuses/{{operationId}}");
+    rows.push(
+        Row::new(
+            Get,
+            operation,
+            "DeploymentOperations_Get",
+            "The status of a deployment's long-running operation.",
+        )
+        .answers(Named::of::<wire::OperationStatus>()),
+    );
     rows.extend(beyond());
     rows
 }
@@ -173,6 +183,20 @@ fn beyond() -> Vec<Row> {
             "What the source trigger sees in its container, and why it imports it or not.",
         )
         .answers(Named::page::<wire::SeenBlobView>()),
+        Row::new(
+            Get,
+            format!("{BEYOND}/pipelines{REGISTRY}/importPipelines/{{name}}/watch"),
+            "ImportPipelines_Watch",
+            "What the source trigger is doing, and what keeps it from its work.",
+        )
+        .answers(Named::of::<wire::WatchView>()),
+        Row::new(
+            Get,
+            format!("{BEYOND}/pipelines{REGISTRY}/exportPipelines/{{name}}/watch"),
+            "ExportPipelines_Watch",
+            "What the schedule is doing, and what keeps it from its work.",
+        )
+        .answers(Named::of::<wire::WatchView>()),
         Row::new(Post, at("/webhooks/eventgrid"), "Webhooks_EventGrid", "Event Grid tells of blobs."),
         Row::new(Post, at("/webhooks/registry"), "Webhooks_Registry", "A registry tells of pushes."),
     ]

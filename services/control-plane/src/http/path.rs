@@ -23,8 +23,12 @@ pub(crate) enum Endpoint {
     Hint(ResourceId),
     /// A deployment of a template.
     Deployment(DeploymentId),
+    /// A deployment's long-running operation.
+    DeploymentOperation(DeploymentId, String),
     /// What the trigger of an import pipeline sees.
     SeenBlobs(ResourceId),
+    /// What the trigger or schedule of a pipeline is doing.
+    Watch(ResourceId),
     /// Whether the control plane can work.
     Health,
     /// Where an artifact is.
@@ -62,6 +66,7 @@ impl Endpoint {
                 | Self::Resource(_)
                 | Self::Operation(..)
                 | Self::Deployment(_)
+                | Self::DeploymentOperation(..)
         )
     }
 
@@ -109,6 +114,10 @@ fn beyond(segments: &[&str]) -> Option<Endpoint> {
             Endpoint::Resource(id) if is_import(&id) => Some(Endpoint::SeenBlobs(id)),
             _ => None,
         },
+        ["pipelines", id @ .., "watch"] => match arm(id)? {
+            Endpoint::Resource(id) if is_pipeline(&id) => Some(Endpoint::Watch(id)),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -125,9 +134,18 @@ fn arm(segments: &[&str]) -> Option<Endpoint> {
         return None;
     }
     if provider.eq_ignore_ascii_case("Microsoft.Resources") && kind.eq_ignore_ascii_case("deployments") {
-        let [name] = below else { return None };
-        let (subscription, group, name) = (subscription.into(), group.into(), (*name).into());
-        return Some(Endpoint::Deployment(DeploymentId { subscription, group, name }));
+        let id = |name: &str| DeploymentId {
+            subscription: subscription.to_owned(),
+            group: group.to_owned(),
+            name: name.to_owned(),
+        };
+        return match below {
+            [name] => Some(Endpoint::Deployment(id(name))),
+            [name, word, operation] if word.eq_ignore_ascii_case("operationStatuses") => {
+                Some(Endpoint::DeploymentOperation(id(name), (*operation).to_owned()))
+            }
+            _ => None,
+        };
     }
     if !provider.eq_ignore_ascii_case(PROVIDER) || !kind.eq_ignore_ascii_case("registries") {
         return None;
@@ -150,6 +168,10 @@ fn arm(segments: &[&str]) -> Option<Endpoint> {
         }
         _ => None,
     }
+}
+
+fn is_pipeline(id: &ResourceId) -> bool {
+    is_import(id) || matches!(id.resource, Some((Kind::ExportPipeline, _)))
 }
 
 fn is_import(id: &ResourceId) -> bool {

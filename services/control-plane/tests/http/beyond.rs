@@ -154,3 +154,15 @@ async fn health_and_the_document_are_served() {
     let document = scene.get("/openapi.json").await;
     assert!(document.body["openapi"].as_str().unwrap().starts_with('3'));
 }
+
+#[tokio::test]
+async fn a_pipeline_says_what_watches_it() {
+    let scene = Scene::start().await;
+    scene.pipelines().await;
+    let path = |pipeline: &str| format!("/transship/v1/pipelines{REGISTRY}/{pipeline}/watch");
+    let inbox = scene.get(&path("importPipelines/inbox")).await.body;
+    let expected = json!({ "watching": true, "elsewhere": false, "checked": "1970-01-01T00:00:00.000+00:00", "seen": 7 });
+    assert_eq!(inbox, expected);
+    assert_eq!(scene.get(&path("exportPipelines/pipe1")).await.body["watching"], false);
+    assert_eq!(scene.get(&path("exportPipelines/nowhere")).await.status, 404);
+}

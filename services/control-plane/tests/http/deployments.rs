@@ -1,4 +1,6 @@
 use serde_json::{Value, json};
+use transship_control_plane::state::RunState;
+use transship_model::Code;
 
 use crate::scene::{CONTAINER, GROUP, REGISTRY, Scene, VAULT, export_run};
 
@@ -81,4 +83,40 @@ async fn what_is_no_template_is_refused() {
         let answer = scene.put(&path, &body).await;
         assert_eq!((answer.status, answer.code()), (400, code), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_deployment_is_over_when_its_runs_are_and_fails_with_them() {
+    let scene = Scene::start().await;
+    scene.pipelines().await;
+    let template = json!({
+        "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+        "contentVersion": "1.0.0.0",
+        "resources": [{
+            "type": "Microsoft.ContainerRegistry/registries/pipelineRuns",
+            "apiVersion": "2025-06-01-preview",
+            "name": "source/nightly",
+            "properties": export_run(&["a:1"])["properties"],
+        }],
+    });
+    let put = scene.put(&deployment("run"), &json!({ "properties": { "template": template } })).await;
+    assert_eq!(
+        (put.status, &put.body["properties"]["provisioningState"]),
+        (201, &json!("Running")),
+        "{put:?}"
+    );
+    let operation = put.header("azure-asyncoperation").unwrap().to_owned();
+    let open = scene.get(&operation).await;
+    assert_eq!((&open.body["status"], open.header("retry-after")), (&json!("InProgress"), Some("1")));
+    let failed = RunState::Failed { code: Code::BlobExists, message: "it is there".into() };
+    scene.end("nightly", failed).await;
+    let over = scene.get(&operation).await.body;
+    assert_eq!(
+        (&over["status"], &over["error"]["details"][0]["code"]),
+        (&json!("Failed"), &json!("BlobExists"))
+    );
+    assert!(over["error"]["message"].as_str().unwrap().contains("it is there"));
+    assert_eq!(scene.get(&deployment("run")).await.body["properties"]["provisioningState"], "Failed");
+    let unknown = scene.get(&format!("{}/operationStatuses/other", deployment("run"))).await;
+    assert_eq!((unknown.status, unknown.code()), (404, "OperationNotFound"));
 }

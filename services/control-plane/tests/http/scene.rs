@@ -14,6 +14,7 @@ use transship_control_plane::http::{
 use transship_control_plane::notify::{BlobHint, PushHint};
 use transship_control_plane::registries::Registries;
 use transship_control_plane::state::{RunState, Store};
+use transship_control_plane::trigger::WatchStatus;
 use transship_host::Readiness;
 use transship_model::{BlobName, Secret};
 
@@ -52,6 +53,11 @@ impl Hints for Heard {
 
     fn pushed(&self, pushes: Vec<PushHint>) {
         self.pushes.lock().unwrap().extend(pushes);
+    }
+
+    fn watching(&self, pipeline: &ResourceId) -> Option<WatchStatus> {
+        let status = WatchStatus { checked_ms: Some(0), seen: 7, ..WatchStatus::default() };
+        (pipeline.name() == "inbox").then_some(status)
     }
 }
 

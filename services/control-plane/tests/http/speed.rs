@@ -1,14 +1,15 @@
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt as _, stream};
-
+use futures::future::join_all;
 use transship_control_plane::api::LimitsConfig;
 
 use crate::scene::{REGISTRY, Scene, With, export_run};
 
-/// Runs that are put, how many at a time, and how long one may take.
-const RUNS: usize = 1000;
-const AT_A_TIME: usize = 16;
+/// Runs that are put, how often one is, and how long one may take. What is promised is a third of this rate: a
+/// thousand in a minute.
+const RUNS: u32 = 1000;
+const EVERY: Duration = Duration::from_millis(20);
 const P99: Duration = Duration::from_millis(250);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,28 +17,28 @@ async fn heavy_a_thousand_runs_are_accepted_quickly_and_listed_whole() {
     let limits = LimitsConfig { requests_per_second: 0, ..LimitsConfig::default() };
     let scene = Scene::with(With { limits, ..With::default() }).await;
     scene.pipelines().await;
-    let began = Instant::now();
-    let put = |n: usize| {
+    let start = tokio::time::Instant::now();
+    let put = |n: u32| {
         let scene = &scene;
         async move {
+            // Each has its time, whatever became of the others.
+            tokio::time::sleep_until(start + EVERY * n).await;
             let began = Instant::now();
             let path = format!("{REGISTRY}/pipelineRuns/run{n:05}");
             let answer = scene.put(&path, &export_run(&["hello:1"])).await;
             (answer.status, began.elapsed())
         }
     };
-    let answers: Vec<(u16, Duration)> =
-        stream::iter((0..RUNS).map(put)).buffer_unordered(AT_A_TIME).collect().await;
-    let took = began.elapsed();
-    let mut times: Vec<Duration> =
-        answers.iter().filter(|(status, _)| *status == 201).map(|(_, took)| *took).collect();
+    let answers = join_all((0..RUNS).map(put)).await;
+    let refused = answers.iter().find(|(status, _)| *status != 201);
+    assert_eq!(refused, None);
+    let mut times: Vec<Duration> = answers.into_iter().map(|(_, took)| took).collect();
     times.sort();
-    assert_eq!(times.len(), RUNS, "{:?}", answers.iter().find(|(status, _)| *status != 201));
-    let p99 = times[RUNS * 99 / 100];
-    println!("{RUNS} runs in {took:?}, p50 {:?}, p99 {p99:?}", times[RUNS / 2]);
-    assert!(p99 <= P99 && took <= Duration::from_secs(60), "{took:?} {p99:?}");
+    let (median, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!("{RUNS} runs in {:?}, median {median:?}, p99 {p99:?}", start.elapsed());
+    assert!(p99 <= P99, "{p99:?}");
     let mut next = Some(format!("{REGISTRY}/pipelineRuns"));
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     while let Some(link) = next {
         let page = scene.get(&link).await;
         for run in page.body["value"].as_array().unwrap() {
@@ -45,5 +46,5 @@ async fn heavy_a_thousand_runs_are_accepted_quickly_and_listed_whole() {
         }
         next = page.body["nextLink"].as_str().map(str::to_owned);
     }
-    assert_eq!(seen.len(), RUNS);
+    assert_eq!(seen.len(), RUNS as usize);
 }
