@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod client;
 pub mod compare;
+pub mod control;
 pub mod counting;
 pub mod stack;
 pub mod zoo;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use transship_rig::{Azurite, Container, Process, RabbitMq, Registry, Side};
 
 use crate::client::Client;
+use crate::control::{self, Access, Control, VAULT};
 use crate::counting::BlockCounter;
 
 /// 32 bytes in base64: what seals where an upload of these tests stands.
@@ -38,6 +39,8 @@ pub struct Options {
     pub private: bool,
     /// Whether the blocks that arrive at both storage accounts are counted.
     pub count_blocks: bool,
+    /// Whether a control plane runs before the stages.
+    pub control_plane: bool,
 }
 
 impl Default for Options {
@@ -52,12 +55,16 @@ impl Default for Options {
             seal_uploads: false,
             private: false,
             count_blocks: false,
+            control_plane: false,
         }
     }
 }
 
 /// The three kinds of services.
 pub const KINDS: [&str; 3] = ["exporter", "blob-copier", "importer"];
+
+/// The kind of the control plane.
+pub const CONTROL_PLANE: &str = "control-plane";
 
 /// One service of the stack.
 pub struct Service {
@@ -121,6 +128,8 @@ pub struct Stack {
     pub services: Vec<Service>,
     /// The counters in front of the two storage accounts, source first, where blocks are counted.
     pub counters: Vec<BlockCounter>,
+    /// How clients of the control plane are known.
+    pub access: Access,
     options: Options,
     amqp: String,
     folder: tempfile::TempDir,
@@ -151,11 +160,18 @@ impl Stack {
             target_registry,
             services: Vec::new(),
             counters,
+            access: Access::new(),
             options,
             amqp,
             folder,
         };
         stack.write_secrets()?;
+        if stack.options.control_plane {
+            // First, so that its queue is there before a stage has anything to say.
+            let service = stack.launch(CONTROL_PLANE, 1)?;
+            ready(&service).await?;
+            stack.services.push(service);
+        }
         for kind in KINDS {
             for number in 1..=stack.options.each {
                 let service = stack.launch(kind, number)?;
@@ -190,6 +206,7 @@ impl Stack {
         std::fs::write(secrets.join("target-sas"), self.target_container.full_sas())?;
         std::fs::write(secrets.join("broker-url"), &self.amqp)?;
         std::fs::write(secrets.join("seal-key"), SEAL_KEY)?;
+        std::fs::write(self.folder().join("tokens"), self.access.tokens_file())?;
         Ok(())
     }
 
@@ -200,10 +217,14 @@ impl Stack {
         let common = format!(
             "[host]\nlisten = \"127.0.0.1:0\"\naddress_file = \"{folder}/{name}.address\"\n\n\
              [broker]\nurl_file = \"{folder}/secrets/broker-url\"\n\n\
-             [secrets]\ndirectory = \"{folder}/secrets\"\n\n\
-             [worker]\n{}\n",
-            self.options.worker
+             [secrets]\ndirectory = \"{folder}/secrets\"\nvaults = {{ \"{VAULT}\" = \"{folder}/secrets\" }}\n\n"
         );
+        if kind == CONTROL_PLANE {
+            let registries = [("source", self.source_registry.url()), ("target", self.target_registry.url())];
+            return common + &control::configuration(&folder.to_string(), name, &registries);
+        }
+        let (mandatory, worker) = (self.options.control_plane, &self.options.worker);
+        let common = format!("{common}[worker]\nfacts_mandatory = {mandatory}\n{worker}\n");
         let own = match kind {
             "exporter" => format!(
                 "[registries.source]\nurl = \"{}\"\n\n[[routes]]\nsource = \"{source}\"\ntarget = \"{target}\"\n\
@@ -228,7 +249,8 @@ impl Stack {
         let configuration = self.folder().join(format!("{name}.toml"));
         std::fs::write(&configuration, self.configuration(kind, &name))?;
         let address = self.folder().join(format!("{name}.address"));
-        let _absent = std::fs::remove_file(&address);
+        let api = self.folder().join(format!("{name}.api"));
+        let _absent = (std::fs::remove_file(&address), std::fs::remove_file(&api));
         let binary = self.binaries()?.join(format!("transship-{kind}"));
         ensure!(binary.exists(), "{} is not built; run `cargo build --workspace --bins`", binary.display());
         let log = self.folder().join(format!("{name}.log"));
@@ -239,6 +261,9 @@ impl Stack {
             vec![binary.display().to_string(), "--config".to_owned(), configuration.display().to_string()];
         let process = Process::start(command, environment, &log)?;
         let bound = wait_for_file(&address, &process).with_context(|| log_tail(&log))?;
+        if kind == CONTROL_PLANE {
+            wait_for_file(&api, &process).with_context(|| log_tail(&log))?;
+        }
         let metrics_url = format!("http://{}/metrics", bound.trim());
         Ok(Service { name, kind, metrics_url, log, process })
     }
@@ -272,6 +297,18 @@ impl Stack {
         let number = self.services[..=index].iter().filter(|service| service.kind == kind).count();
         self.services[index] = self.launch(kind, number)?;
         ready(&self.services[index]).await
+    }
+
+    /// A client of the control plane that runs now.
+    pub fn control(&self) -> Result<Control> {
+        Control::new(&self.control_url()?, &self.access)
+    }
+
+    /// Where the control plane answers.
+    pub fn control_url(&self) -> Result<String> {
+        let file = self.folder().join(format!("{CONTROL_PLANE}-1.api"));
+        let address = std::fs::read_to_string(file).context("the stack has no control plane")?;
+        Ok(format!("http://{}", address.trim()))
     }
 
     /// The broker's address, with the virtual host of this stack.
