@@ -316,7 +316,7 @@ impl Stack {
         &self.amqp
     }
 
-    /// What `.local/endpoints.json` holds.
+    /// What `.local/endpoints.json` holds; of the control plane only where there is one.
     pub fn endpoints(&self) -> Value {
         let services: Vec<Value> = self
             .services
@@ -325,14 +325,33 @@ impl Stack {
                 json!({"name": service.name, "pid": service.pid(), "metrics_url": service.metrics_url, "log": service.log})
             })
             .collect();
-        json!({
-            "source_registry": {"url": self.source_registry.url()},
-            "target_registry": {"url": self.target_registry.url()},
+        let mut endpoints = json!({
+            "source_registry": {"url": self.source_registry.url(), "name": "source"},
+            "target_registry": {"url": self.target_registry.url(), "name": "target"},
             "source_container": {"url": self.source_container.url, "sas": self.source_container.full_sas()},
             "target_container": {"url": self.target_container.url, "sas": self.target_container.full_sas()},
             "rabbitmq": {"url": self.amqp, "management_url": self.rabbitmq.management_url()},
             "services": services,
-        })
+        });
+        if let Ok(url) = self.control_url() {
+            let Access { token, subscription } = &self.access;
+            endpoints["control_plane"] = json!({"url": url, "token": token, "subscription": subscription});
+            endpoints["export_secret"] = json!(control::secret_uri("source-sas"));
+            endpoints["import_secret"] = json!(control::secret_uri("target-sas"));
+        }
+        endpoints
+    }
+
+    /// Makes the route from the source container to the target container a resource of the control plane. It starts
+    /// no import: an import pipeline's own trigger, or a run, does.
+    pub async fn add_route(&self) -> Result<()> {
+        let control = self.control()?;
+        let route = json!({"properties": {
+            "sourceUri": self.source_container.url,
+            "targetUri": self.target_container.url,
+            "targetKeyVaultUri": control::secret_uri("target-sas"),
+        }});
+        control.put(&control.id("source", "routes", "totarget"), &route).await.map(drop)
     }
 
     /// Runs `transship` with these arguments against this stack, and returns what it printed, as JSON.

@@ -28,11 +28,20 @@ pub struct Config {
     /// How much of one export happens at a time.
     #[serde(default)]
     pub export: ExportSettings,
+    /// Whether a name that is not in `registries` means `NAME.azurecr.io`, where a registry in Azure can have it.
+    /// Default true.
+    #[serde(default = "yes")]
+    pub azure_registries: bool,
     /// The registries that may be exported from, by the names that messages carry.
+    #[serde(default)]
     pub registries: BTreeMap<RegistryName, RegistryConfig>,
     /// Where bundles go next, unless a message says otherwise.
     #[serde(default)]
     pub routes: Vec<Route>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ServiceSettings for Config {
@@ -49,7 +58,7 @@ impl ServiceSettings for Config {
         faults.extend(
             self.registries.iter().flat_map(|(name, registry)| registry.check(&format!("registries.{name}"))),
         );
-        faults.extend(self.registries.is_empty().then(none));
+        faults.extend((self.registries.is_empty() && !self.azure_registries).then(none));
         faults
     }
 }

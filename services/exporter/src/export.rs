@@ -1,6 +1,5 @@
 //! The verb: one part becomes one bundle.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,8 +10,8 @@ use transship_bundle::{
 };
 use transship_bus::WorkQueue;
 use transship_messages::{CopyRequested, ExportPart, FactBody, RouteTaken};
-use transship_model::{BlobName, Class, Code, Counters, Digest, Failure, RegistryName, Route, Stage};
-use transship_registry::{Source, Walked};
+use transship_model::{BlobName, Class, Code, Counters, Digest, Failure, Route, Stage};
+use transship_registry::{RegistryClients, Source, Walked};
 use transship_stage::{Context, FollowUp, Outcome, Verb};
 use transship_storage::{
     Access, BlobProperties, BlockId, Condition, Container, Containers, ETag, StorageError,
@@ -63,7 +62,7 @@ impl ExportSettings {
 
 /// The exporter.
 pub struct Exporter {
-    sources: BTreeMap<RegistryName, Arc<dyn Source>>,
+    sources: RegistryClients<dyn Source>,
     containers: Arc<Containers>,
     routes: Vec<Route>,
     settings: ExportSettings,
@@ -104,7 +103,7 @@ impl Verb for Exporter {
             )
             .with_hint("add it to [registries] in the exporter's configuration")
         };
-        let source = Arc::clone(self.sources.get(&work.registry).ok_or_else(unknown)?);
+        let source = self.sources.get(&work.registry)?.ok_or_else(unknown)?;
         let container =
             self.containers.open(&work.container, work.container_secret.as_ref(), Access::WRITE).await?;
         let part = PartExport { work, blob, source, container, context, settings: &self.settings };
@@ -132,12 +131,12 @@ fn next_slice(work: &ExportPart, context: &Context) -> ExportPart {
 impl Exporter {
     /// An exporter that knows these registries and routes.
     pub fn new(
-        sources: BTreeMap<RegistryName, Arc<dyn Source>>,
+        sources: impl Into<RegistryClients<dyn Source>>,
         containers: Arc<Containers>,
         routes: Vec<Route>,
         settings: ExportSettings,
     ) -> Self {
-        Self { sources, containers, routes, settings }
+        Self { sources: sources.into(), containers, routes, settings }
     }
 
     /// The facts and the next work of a bundle that is there.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use transship_host::Process;
 use transship_model::Failure;
-use transship_registry::{Source, registry_clients};
+use transship_registry::{RegistryClients, Source};
 use transship_stage::{Brokers, serve};
 use transship_storage::Containers;
 
@@ -16,9 +16,12 @@ use crate::{Config, Exporter};
 /// Where the configuration cannot be used. A broker that is away is waited for, and shows in the readiness.
 pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
     let keyring = config.secrets.keyring()?;
-    let sources = registry_clients(&config.registries, &keyring.secrets, |client| -> Arc<dyn Source> {
-        Arc::new(client)
-    })?;
+    let sources = RegistryClients::of(
+        &config.registries,
+        config.azure_registries,
+        &keyring.secrets,
+        |client| -> Arc<dyn Source> { Arc::new(client) },
+    )?;
     let containers = Containers::with_keyring(keyring);
     let exporter = Exporter::new(sources, Arc::new(containers), config.routes, config.export);
     serve(exporter, Brokers { own: config.broker, next: None }, config.worker, process).await

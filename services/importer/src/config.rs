@@ -31,7 +31,12 @@ pub struct Config {
     /// How much of one import happens at a time.
     #[serde(default)]
     pub import: ImportSettings,
+    /// Whether a name that is not in `registries` means `NAME.azurecr.io`, where a registry in Azure can have it.
+    /// Default true.
+    #[serde(default = "yes")]
+    pub azure_registries: bool,
     /// The target registries, by name.
+    #[serde(default)]
     pub registries: BTreeMap<RegistryName, RegistryConfig>,
     /// The import pipelines, by name. None is needed where messages describe theirs.
     #[serde(default)]
@@ -68,6 +73,10 @@ impl From<PipelineConfig> for ImportPipeline {
         let PipelineConfig { registry, container, secret, options, rename, mount_from, name_as } = config;
         Self { registry, container, secret, options, rename, mount_from, name_as }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ServiceSettings for Config {

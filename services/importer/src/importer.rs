@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use transship_bus::WorkQueue;
 use transship_messages::ImportRequested;
 use transship_model::{Failure, PipelineName, RegistryName, Stage};
-use transship_registry::Target;
+use transship_registry::{RegistryClients, Target};
 use transship_secrets::{FixedSecrets, Secrets};
 use transship_stage::{Context, Outcome, Verb};
 use transship_storage::{Access, Container, Containers};
@@ -24,15 +24,14 @@ use crate::run::{Held, Import};
 use crate::seal::Seal;
 use crate::{ImportError, ImportPipeline, ImportSettings, plan_import};
 
-/// A target registry, and what this process put there.
-struct KnownTarget {
-    target: Arc<dyn Target>,
-    memory: Memory,
-}
+/// The registries that are remembered; beyond that their memory starts anew.
+const MEMORIES: usize = 256;
 
 /// The importer.
 pub struct Importer {
-    targets: BTreeMap<RegistryName, KnownTarget>,
+    targets: RegistryClients<dyn Target>,
+    /// What this process put into each registry.
+    memories: Mutex<BTreeMap<RegistryName, Arc<Memory>>>,
     containers: Arc<Containers>,
     pipelines: BTreeMap<PipelineName, ImportPipeline>,
     settings: ImportSettings,
@@ -42,15 +41,14 @@ pub struct Importer {
 impl Importer {
     /// An importer that knows these registries and pipelines.
     pub fn new(
-        targets: BTreeMap<RegistryName, Arc<dyn Target>>,
+        targets: impl Into<RegistryClients<dyn Target>>,
         containers: Arc<Containers>,
         pipelines: BTreeMap<PipelineName, ImportPipeline>,
         settings: ImportSettings,
     ) -> Self {
-        let known = |target| KnownTarget { target, memory: Memory::default() };
-        let targets = targets.into_iter().map(|(name, target)| (name, known(target))).collect();
+        let (targets, memories) = (targets.into(), Mutex::default());
         let secrets = Arc::new(FixedSecrets::default());
-        Self { targets, containers, pipelines, settings: settings.bounded(), secrets }
+        Self { targets, memories, containers, pipelines, settings: settings.bounded(), secrets }
     }
 
     /// The same, with the secrets that hold the key of [`ImportSettings::seal_key_secret`].
@@ -64,9 +62,9 @@ impl Importer {
     fn pipeline(
         &self,
         work: &ImportRequested,
-    ) -> Result<(Cow<'_, ImportPipeline>, &KnownTarget), ImportError> {
+    ) -> Result<(Cow<'_, ImportPipeline>, Arc<dyn Target>), Failure> {
         let pipeline = decide_pipeline(&self.pipelines, work, self.settings.pipelines_from_messages)?;
-        let target = self.targets.get(&pipeline.registry);
+        let target = self.targets.get(&pipeline.registry)?;
         let target = target.ok_or_else(|| ImportError::UnknownRegistry {
             pipeline: work.pipeline.clone(),
             registry: pipeline.registry.clone(),
@@ -74,13 +72,23 @@ impl Importer {
         Ok((pipeline, target))
     }
 
+    /// What this process put into `registry`.
+    fn memory(&self, registry: &RegistryName) -> Arc<Memory> {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        if memories.len() >= MEMORIES && !memories.contains_key(registry) {
+            memories.clear();
+        }
+        Arc::clone(memories.entry(registry.clone()).or_default())
+    }
+
     async fn import(
         &self,
         work: &ImportRequested,
         context: &Context,
     ) -> Result<Outcome<ImportRequested>, Failure> {
-        let (pipeline, KnownTarget { target, memory }) = self.pipeline(work)?;
+        let (pipeline, target) = self.pipeline(work)?;
         let pipeline = &*pipeline;
+        let memory = &*self.memory(&pipeline.registry);
         let deletes = pipeline.options.delete_source_blob_on_success;
         let access = if deletes { Access::READ_DELETE } else { Access::READ };
         let container = self.containers.open(&pipeline.container, pipeline.secret.as_ref(), access).await?;
@@ -100,7 +108,7 @@ impl Importer {
         fail::fail_point!("importer.planned");
         let questions = Semaphore::new(self.settings.parallel_questions);
         let (seal, held) = unseal(self.seal().await?, work);
-        let (target, settings) = (&**target, &self.settings);
+        let (target, settings) = (&*target, &self.settings);
         let import = Import {
             work,
             context,

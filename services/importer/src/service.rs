@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use transship_host::Process;
 use transship_model::Failure;
-use transship_registry::{Target, registry_clients};
+use transship_registry::{RegistryClients, Target};
 use transship_stage::{Brokers, serve};
 use transship_storage::Containers;
 
@@ -18,8 +18,12 @@ use crate::config::Config;
 pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
     let keyring = config.secrets.keyring()?;
     let secrets = Arc::clone(&keyring.secrets);
-    let targets =
-        registry_clients(&config.registries, &secrets, |client| -> Arc<dyn Target> { Arc::new(client) })?;
+    let targets = RegistryClients::of(
+        &config.registries,
+        config.azure_registries,
+        &secrets,
+        |client| -> Arc<dyn Target> { Arc::new(client) },
+    )?;
     let pipelines = config.pipelines.into_iter().map(|(name, pipeline)| (name, pipeline.into())).collect();
     let containers = Arc::new(Containers::with_keyring(keyring));
     let importer = Importer::new(targets, containers, pipelines, config.import).with_secrets(secrets);

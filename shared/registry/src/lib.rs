@@ -11,6 +11,7 @@ mod call;
 mod catalog;
 mod challenge;
 mod client;
+mod clients;
 mod config;
 mod content_range;
 mod credentials;
@@ -41,6 +42,7 @@ mod wire;
 
 pub use catalog::Catalog;
 pub use client::RegistryClient;
+pub use clients::RegistryClients;
 pub use config::{RegistryConfig, registry_clients};
 pub use credentials::{CredentialError, CredentialSource, Credentials, StaticCredentials};
 pub use docker_config::DockerConfig;

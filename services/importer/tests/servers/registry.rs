@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -18,7 +19,7 @@ use crate::{has_everything, image, points_to, pull};
 pub(crate) async fn import(scene: &Scene, url: &str, name: &str, bytes: &[u8]) -> Result<Done> {
     let client: Arc<dyn Target> = Arc::new(RegistryClient::new(RegistrySettings::new(url))?);
     let importer = Importer::new(
-        [("target".parse()?, client)].into(),
+        BTreeMap::from([("target".parse()?, client)]),
         Arc::new(Containers::new(Arc::new(FixedSecrets::default()))),
         [("default".parse()?, scene.pipeline.clone())].into(),
         scene.settings.clone(),

@@ -1,6 +1,7 @@
 //! A layer that takes longer than a slice, against a real registry: each slice is an importer of its own, and all
 //! that one knows of the other is the message.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ impl Slow {
         let client: Arc<dyn Target> = Arc::new(RegistryClient::new(RegistrySettings::new(&self.line.url))?);
         let secrets = Arc::new(self.scene.secrets.clone());
         let importer = Importer::new(
-            [("target".parse()?, client)].into(),
+            BTreeMap::from([("target".parse()?, client)]),
             Arc::new(Containers::new(Arc::<transship_secrets::FixedSecrets>::clone(&secrets))),
             [("default".parse()?, self.scene.pipeline.clone())].into(),
             self.scene.settings.clone(),
