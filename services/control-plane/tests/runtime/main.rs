@@ -2,6 +2,7 @@
 
 mod facts;
 mod letters;
+mod on_its_way;
 #[allow(dead_code, reason = "the scene is shared with the tests of failpoints")]
 mod scene;
 mod starting;

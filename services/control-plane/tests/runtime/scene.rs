@@ -15,7 +15,7 @@ use transship_control_plane::dispatch::DispatchSettings;
 use transship_control_plane::runtime::{Core, Runtime, RuntimeSettings};
 use transship_control_plane::state::{
     Action, NewExecution, NewRun, Origin, PipelineSnapshot, PutOutcome, RunDecision, RunKind, RunRecord,
-    RunState, Store,
+    RunState, Store, StoreError,
 };
 use transship_control_plane::watchdog::WatchSettings;
 use transship_messages::{Fact, FactBody, WorkItem};
@@ -92,9 +92,18 @@ impl Scene {
         self.container.url.parse().expect("a container")
     }
 
+    /// The state, once whoever had it before has let go of it.
     pub(crate) async fn store(&self) -> Result<Store> {
-        let url = format!("sqlite://{}", self.folder.path().join("state.db").display());
-        Ok(Store::open(&Secret::new(&url)).await?)
+        let url = Secret::new(&format!("sqlite://{}", self.folder.path().join("state.db").display()));
+        within(async {
+            loop {
+                match Store::open(&url).await {
+                    Err(StoreError::Taken { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    opened => return Ok(opened?),
+                }
+            }
+        })
+        .await?
     }
 
     pub(crate) fn containers(&self) -> Arc<Containers> {
@@ -293,10 +302,12 @@ impl Plane {
 
     /// Ends it in the middle of whatever it does: nothing is finished, and nobody is told.
     pub(crate) async fn kill(self) {
-        self.task.abort();
-        let _cancelled = self.task.await;
+        let Self { core, bus, task, .. } = self;
+        task.abort();
+        let _cancelled = task.await;
+        drop(core);
         // Its connections go with it.
-        self.bus.close().await;
+        bus.close().await;
     }
 }
 

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use async_trait::async_trait;
 use transship_bus::WorkQueue;
 use transship_control_plane::dispatch::{DispatchSettings, Preflight};
 use transship_control_plane::runtime::RuntimeSettings;
-use transship_messages::{CopyMode, CopyRequested, ExportPart, FactBody, ImportRequested, WorkItem};
-use transship_model::{Code, ContainerUrl, Counters, Digest, Failure, Part, Stage, StorageCredential};
+use transship_messages::{ExportPart, ImportRequested, WorkItem};
+use transship_model::{Code, ContainerUrl, Failure, Part, StorageCredential};
 use transship_storage::{Access, ReadContainer};
 
-use crate::scene::{Scene, Stub, TRACE, exported, fact_of, put, quick, run_id, tell, within};
+use crate::scene::{Scene, Stub, TRACE, exported, put, quick, run_id, tell, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_is_split_published_once_and_over_when_its_parts_are() -> Result<()> {
@@ -180,68 +180,6 @@ async fn a_blob_that_nothing_brings_fails_its_import_and_is_named() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_import_waits_as_long_as_a_copy_to_it_is_on_its_way() -> Result<()> {
-    let (source, scene) = (Scene::start().await?, Scene::start().await?);
-    let dispatch = DispatchSettings { blob_wait: Duration::ZERO, ..quick().dispatch };
-    let plane = scene.plane(RuntimeSettings { dispatch, ..quick() }).await?;
-    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
-    // An export from another container, whose route leads to that of the import.
-    let mut export = source.routed_export("outbound", &scene.url());
-    export.pipeline.container = source.url();
-    export.pipeline.credential = None;
-    let export = plane.put(export).await?;
-    let part: ExportPart = exporter.take().await?;
-    plane.put(scene.import("inbound")).await?;
-    plane.waits("inbound", "run outbound exports it, and then copies it there").await?;
-    exporter.tell(&exported(&part), 0).await?;
-    plane.succeeded("outbound").await?;
-    plane.waits("inbound", "run outbound is copying it there").await?;
-
-    scene.put_blob("bundle").await?;
-    let mut importer = Stub::of(&scene, WorkQueue::ImporterImports).await?;
-    let import: ImportRequested = importer.take().await?;
-    assert_eq!(import.part, Part::ONLY);
-    // What is copied is not on its way any more.
-    let route = transship_model::Route { source: source.url(), ..route_of(&export)? };
-    let copy = CopyRequested {
-        execution: export.execution.clone(),
-        part: Part::ONLY,
-        source_secret: None,
-        blob: export.blob.clone(),
-        etag: "0x1".to_owned(),
-        length: 1,
-        artifacts: 1,
-        catalog_digest: Digest::sha256(b"index"),
-        route,
-        slice: 0,
-        carried: Counters::default(),
-    };
-    let body = FactBody::BundleCopied {
-        container: scene.url(),
-        blob: export.blob.clone(),
-        etag: "0x2".to_owned(),
-        length: 1,
-        mode: CopyMode::Streamed,
-        counters: Counters::default(),
-    };
-    exporter.tell(&fact_of(&copy, Stage::BlobCopier, 1, body), 0).await?;
-    let mut gone = scene.import("gone");
-    gone.blob = "bundle-0001-of-0001".parse()?;
-    plane.put(gone).await?;
-    assert_eq!(plane.failed("gone").await?.0, Code::BlobNotFound);
-    plane.stop().await
-}
-
-fn route_of(run: &transship_control_plane::state::RunRecord) -> Result<transship_model::Route> {
-    match &run.pipeline.action {
-        transship_control_plane::state::Action::Export { routes: Some(routes), .. } => {
-            routes.first().cloned().context("a route")
-        }
-        other => anyhow::bail!("{other:?}"),
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_that_is_killed_again_and_again_loses_no_run() -> Result<()> {
     const RUNS: usize = 20;
     let scene = Scene::start().await?;
@@ -265,7 +203,10 @@ async fn a_control_plane_that_is_killed_again_and_again_loses_no_run() -> Result
         plane.kill().await;
     }
     // What was put without a control plane that runs is there as well.
-    put(&scene.store().await?, scene.export("late", 1)).await?;
+    let store = scene.store().await?;
+    put(&store, scene.export("late", 1)).await?;
+    store.close().await;
+    drop(store);
 
     let plane = scene.plane(quick()).await?;
     plane.succeeded("late").await?;
