@@ -78,12 +78,12 @@ async fn a_death_while_a_dead_letter_is_stored_stores_it_once() -> Result<()> {
     }
     die_once("control.requeued");
     let (core, id) = (plane.core.clone(), plane.store().dead_letters(0, 1).await?[0].id);
-    let died = tokio::spawn(async move { requeue(&core, id).await }).await;
+    let died = tokio::spawn(async move { requeue(&core.store, &core.wake, id).await }).await;
     assert!(died.is_err_and(|error| error.is_panic()), "the failpoint was not reached");
     let part: ExportPart = exporter.take().await?;
     exporter.tell(&exported(&part), 0).await?;
     plane.succeeded(&name_of("control.letter_stored")).await?;
-    assert!(matches!(requeue(&plane.core, id).await?, Requeued::Refused(_)));
+    assert_eq!(requeue(plane.store(), &plane.core.wake, id).await?, Requeued::Already);
     plane.stop().await?;
     scenario.teardown();
     Ok(())

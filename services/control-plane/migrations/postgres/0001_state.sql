@@ -39,6 +39,8 @@ CREATE TABLE runs (
     execution TEXT NOT NULL,
     generation BIGINT NOT NULL,
     operation TEXT NOT NULL UNIQUE,
+    -- The blob that was asked for.
+    blob TEXT NOT NULL,
     -- What of the execution's parts the run is about, in JSON.
     view TEXT NOT NULL,
     parts BIGINT NOT NULL,
@@ -54,6 +56,7 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_of_registry ON runs (registry, seq);
 CREATE INDEX runs_of_execution ON runs (execution, generation);
+CREATE INDEX runs_of_blob ON runs (blob, seq);
 CREATE INDEX runs_unfinished ON runs (seq) WHERE ended = 0;
 
 CREATE TABLE run_requests (

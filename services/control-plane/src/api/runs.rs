@@ -59,6 +59,7 @@ impl Api {
         };
         match self.store.put_run(id, decide).await.map_err(unavailable)? {
             PutOutcome::Started(run) => {
+                fail::fail_point!("control.put_stored");
                 self.wake.wake();
                 self.put_answer(&run, true).await
             }

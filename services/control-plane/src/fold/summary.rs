@@ -194,7 +194,7 @@ fn reconciled(mut counters: Counters, status: StageStatus) -> Counters {
                 *failed += rest - *skipped;
             }
             StageStatus::Waiting | StageStatus::Running | StageStatus::Retrying => {
-                *skipped = (*skipped).min(rest)
+                *skipped = (*skipped).min(rest);
             }
         }
     };

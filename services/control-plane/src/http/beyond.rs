@@ -12,7 +12,8 @@ use super::query::Query;
 use super::{Asked, Server};
 use crate::api::{run_view, unavailable};
 use crate::check::shown as shown_text;
-use crate::clock::{now_ms, shown};
+use crate::clock::shown;
+use crate::dead_letters::{Requeued, requeue};
 use crate::refusal::Refusal;
 use crate::state::{DeadLetter, SeenBlob, SeenVerdict};
 use crate::trigger::WatchStatus;
@@ -69,17 +70,20 @@ impl Server {
     /// Puts a dead letter back into its queue; the dispatcher publishes it.
     pub(super) async fn requeue(&self, id: i64) -> Result<Response, Refusal> {
         let store = &self.api.store;
-        let letter = store.dead_letter(id).await.map_err(unavailable)?;
-        let letter = letter.ok_or_else(|| Refusal::not_found(format!("The dead letter {id}")))?;
-        if letter.requeued_ms.is_some()
-            || !store.dead_letter_requeued(id, now_ms()).await.map_err(unavailable)?
-        {
-            let message = format!(
-                "The dead letter {id} was put back already. Where it fails again, it comes back anew."
-            );
-            return Err(Refusal::new(409, "AlreadyRequeued", message));
+        match requeue(store, &self.api.wake, id).await.map_err(unavailable)? {
+            Requeued::Done => {}
+            Requeued::Unknown => return Err(Refusal::not_found(format!("The dead letter {id}"))),
+            Requeued::Already => {
+                let message = format!(
+                    "The dead letter {id} was put back already. Where it fails again, it comes back anew."
+                );
+                return Err(Refusal::new(409, "AlreadyRequeued", message));
+            }
+            Requeued::Refused(why) => {
+                let message = format!("The dead letter {id} cannot be put back: {why}.");
+                return Err(Refusal::new(409, "CannotRequeue", message));
+            }
         }
-        self.api.wake.wake();
         let letter = store.dead_letter(id).await.map_err(unavailable)?;
         let letter = letter.ok_or_else(|| Refusal::not_found(format!("The dead letter {id}")))?;
         Ok(json(StatusCode::OK, &self.dead_letter(letter).await?))

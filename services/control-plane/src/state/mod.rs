@@ -21,6 +21,7 @@ mod schema;
 mod sightings;
 mod store;
 mod triggers;
+mod turns;
 mod values;
 mod waiting;
 mod work;

@@ -1,4 +1,4 @@
-//! The parts of an execution, and the turns of its runs: started, waiting, dispatched again, ended.
+//! The parts of an execution, and what its runs make of them.
 
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -6,8 +6,7 @@ use transship_api::ResourceId;
 use transship_model::Execution;
 
 use super::error::StoreError;
-use super::outbox;
-use super::records::{OutboxItem, PartRecord, Queue, RunKind, RunState};
+use super::records::{PartRecord, Queue, RunState};
 use super::store::Store;
 use super::values::{from_json, get, parsed, signed, to_json, unsigned};
 use super::work::Work;
@@ -185,164 +184,6 @@ impl Store {
         };
         rows.iter().map(record).collect()
     }
-
-    /// What a `Start` came to: the parts as they are before anything was heard of them, and what is to be published.
-    /// The `Start` is done by it. False where the execution is not current any more, or was begun already.
-    ///
-    /// # Errors
-    /// Where nothing was written.
-    pub async fn begin_run(
-        &self,
-        execution: &Execution,
-        parts: Vec<(u32, PartState)>,
-        publish: Vec<OutboxItem>,
-        now_ms: i64,
-    ) -> Result<bool, StoreError> {
-        let execution = execution.clone();
-        self.write(move |transaction| Box::pin(begin(transaction, execution, parts, publish, now_ms))).await
-    }
-
-    /// The run cannot start yet: it says what it waits for, and its `Start` is due again at `due_ms`.
-    ///
-    /// # Errors
-    /// Where nothing was written.
-    pub async fn run_waits(&self, execution: &Execution, on: String, due_ms: i64) -> Result<(), StoreError> {
-        let execution = execution.clone();
-        self.write(move |transaction| Box::pin(wait(transaction, execution, on, due_ms))).await
-    }
-
-    /// Ends the runs of this kind that an execution has, where they are not over: with the state that is given, and
-    /// without what was still to be done for them. False where none was ended.
-    ///
-    /// # Errors
-    /// Where nothing was written.
-    pub async fn end_run(
-        &self,
-        execution: &Execution,
-        view: RunKind,
-        state: RunState,
-        now_ms: i64,
-    ) -> Result<bool, StoreError> {
-        let execution = execution.clone();
-        self.write(move |transaction| Box::pin(end(transaction, execution, view, state, now_ms))).await
-    }
-
-    /// Has work published again for a run that is not over. What was heard of the failures of that work is
-    /// forgotten, since its attempts are counted anew.
-    ///
-    /// # Errors
-    /// Where nothing was written.
-    pub async fn dispatch_again(
-        &self,
-        execution: &Execution,
-        publish: Vec<OutboxItem>,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        let execution = execution.clone();
-        self.write(move |transaction| Box::pin(again(transaction, execution, publish, now_ms))).await
-    }
-}
-
-async fn begin(
-    transaction: &mut AnyConnection,
-    execution: Execution,
-    parts: Vec<(u32, PartState)>,
-    publish: Vec<OutboxItem>,
-    now_ms: i64,
-) -> Result<bool, StoreError> {
-    let runs: Vec<RunRow> = runs_of(transaction, &execution).await?;
-    let started =
-        sqlx::query("DELETE FROM outbox WHERE execution = $1 AND generation = $2 AND item = 'start'");
-    let started = started.bind(execution.id.to_string()).bind(signed(execution.generation));
-    let started = started.execute(&mut *transaction).await.map_err(failed("begin a run"))?;
-    if started.rows_affected() == 0 || runs.iter().all(|run| run.state.is_terminal()) {
-        return Ok(false);
-    }
-    for (number, state) in &parts {
-        insert_part(transaction, &execution, *number, state).await?;
-    }
-    for item in &publish {
-        outbox::insert(transaction, &execution, item, now_ms).await?;
-    }
-    let known = summaries(transaction, &execution).await?;
-    for mut run in runs {
-        if !run.state.is_terminal() {
-            run.parts = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-            run.state = RunState::Running;
-            refresh(transaction, run, &known, now_ms).await?;
-        }
-    }
-    Ok(true)
-}
-
-async fn wait(
-    transaction: &mut AnyConnection,
-    execution: Execution,
-    on: String,
-    due_ms: i64,
-) -> Result<(), StoreError> {
-    let failed = failed("have a run wait");
-    let later = sqlx::query(
-        "UPDATE outbox SET due_ms = $3, attempts = attempts + 1 \
-         WHERE execution = $1 AND generation = $2 AND item = 'start'",
-    );
-    let later = later.bind(execution.id.to_string()).bind(signed(execution.generation)).bind(due_ms);
-    if later.execute(&mut *transaction).await.map_err(&failed)?.rows_affected() == 0 {
-        return Ok(());
-    }
-    let state = to_json("state", &RunState::Waiting { on })?;
-    let query =
-        sqlx::query("UPDATE runs SET state = $3 WHERE execution = $1 AND generation = $2 AND ended = 0");
-    let query = query.bind(execution.id.to_string()).bind(signed(execution.generation)).bind(state);
-    query.execute(transaction).await.map_err(&failed).map(drop)
-}
-
-async fn end(
-    transaction: &mut AnyConnection,
-    execution: Execution,
-    view: RunKind,
-    state: RunState,
-    now_ms: i64,
-) -> Result<bool, StoreError> {
-    let runs = runs_of(transaction, &execution).await?;
-    let is_exported = runs.iter().any(|run| run.kind == RunKind::Export.name());
-    let known = summaries(transaction, &execution).await?;
-    let mut ended = false;
-    for mut run in runs {
-        if run.kind == view.name() && !run.state.is_terminal() {
-            (run.state, run.finished_ms, ended) = (state.clone(), Some(now_ms), true);
-            refresh(transaction, run, &known, now_ms).await?;
-        }
-    }
-    // Where an import was adopted, what is to be done is the export's.
-    if ended && (view == RunKind::Export || !is_exported) {
-        let query = sqlx::query("DELETE FROM outbox WHERE execution = $1 AND generation = $2");
-        let query = query.bind(execution.id.to_string()).bind(signed(execution.generation));
-        query.execute(transaction).await.map_err(failed("end a run"))?;
-    }
-    Ok(ended)
-}
-
-async fn again(
-    transaction: &mut AnyConnection,
-    execution: Execution,
-    publish: Vec<OutboxItem>,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    if runs_of(transaction, &execution).await?.iter().all(|run| run.state.is_terminal()) {
-        return Ok(());
-    }
-    for item in &publish {
-        outbox::insert(transaction, &execution, item, now_ms).await?;
-        if let OutboxItem::Publish { queue, body, .. } = item {
-            reopen(transaction, *queue, body).await?;
-        }
-    }
-    let known = summaries(transaction, &execution).await?;
-    for run in runs_of(transaction, &execution).await? {
-        refresh(transaction, run, &known, now_ms).await?;
-    }
-    Ok(())
 }
 
 /// Forgets how the stage failed that a message is for.

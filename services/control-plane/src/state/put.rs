@@ -113,17 +113,20 @@ async fn write_run(
         NewExecution::Adopted { .. } => RunState::Running,
     };
     let query = sqlx::query(
-        "INSERT INTO runs (key, registry, id, kind, execution, generation, operation, view, parts, state, ended, \
-         summary, created_by, created_ms, started_ms, finished_ms, heard_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $11, $12, $13, $13, NULL, $13) \
+        "INSERT INTO runs (key, registry, id, kind, execution, generation, operation, blob, view, parts, state, \
+         ended, summary, created_by, created_ms, started_ms, finished_ms, heard_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, $13, $14, $14, NULL, $14) \
          ON CONFLICT (key) DO UPDATE SET kind = excluded.kind, execution = excluded.execution, \
-         generation = excluded.generation, operation = excluded.operation, view = excluded.view, \
+         generation = excluded.generation, operation = excluded.operation, blob = excluded.blob, view = excluded.view, \
          parts = excluded.parts, state = excluded.state, ended = 0, summary = excluded.summary, \
          started_ms = excluded.started_ms, finished_ms = NULL, heard_ms = excluded.heard_ms RETURNING seq",
     );
     let query = query.bind(key.to_owned()).bind(new.id.parent().key()).bind(new.id.to_string());
     let query = query.bind(new.kind.name()).bind(execution.id.to_string()).bind(signed(execution.generation));
-    let query = query.bind(new.operation.clone()).bind(to_json("view", &new.pipeline.view(only))?);
+    let query = query
+        .bind(new.operation.clone())
+        .bind(new.blob.to_string())
+        .bind(to_json("view", &new.pipeline.view(only))?);
     let query = query.bind(i64::from(parts)).bind(to_json("state", &state)?);
     let query = query.bind(to_json("summary", &RunSummary::default())?).bind(new.by.clone()).bind(new.now_ms);
     let row = query.fetch_one(transaction).await.map_err(failed("put a run"))?;

@@ -122,7 +122,7 @@ impl Store {
     /// Where it was not stored; it may be folded again.
     pub async fn fold(&self, fact: Fact, now_ms: i64) -> Result<Folded, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Item::Fold(Heard { fact, now_ms, reply })).await?;
+        self.send(Item::Fold(Box::new(Heard { fact, now_ms, reply }))).await?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 

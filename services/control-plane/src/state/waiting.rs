@@ -12,12 +12,6 @@ fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     StoreError::during(operation)
 }
 
-/// The backslash in front of what `LIKE` takes for more than itself.
-fn literally(text: &str) -> String {
-    let special = |c: char| matches!(c, '%' | '_' | '\\');
-    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
-}
-
 impl Store {
     /// Runs of an execution that were begun and are not over say that they wait, and for what, or that they run.
     ///
@@ -49,29 +43,14 @@ impl Store {
     /// # Errors
     /// Where they could not be read.
     pub async fn exports_of(&self, blob: &BlobName, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
-        let stored = |name: &str| -> Result<String, StoreError> {
-            Ok(format!("%\"blob\":{}%", literally(&to_json("blob", &name)?)))
-        };
         // `NAME-0002-of-0040` is asked for as `NAME`.
         let whole = blob.as_str().rsplit_once("-of-").and_then(|(start, _)| start.rsplit_once('-'));
         let whole = whole.map_or(blob.as_str(), |(whole, _)| whole);
         let query = sqlx::query(
             "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE kind = 'export' AND (request LIKE $1 ESCAPE '\\' OR request LIKE $2 ESCAPE '\\') \
-             ORDER BY seq DESC LIMIT $3",
+             WHERE kind = 'export' AND blob IN ($1, $2) ORDER BY seq DESC LIMIT $3",
         );
-        let query = query.bind(stored(blob.as_str())?).bind(stored(whole)?).bind(i64::from(limit));
-        let found = records(&query.fetch_all(self.readers()).await.map_err(failed("look for exports"))?)?;
-        // `LIKE` may not mind the case.
-        let is_meant = |run: &RunRecord| run.blob == *blob || run.blob.as_str() == whole;
-        Ok(found.into_iter().filter(is_meant).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn names_are_looked_for_literally() {
-        assert_eq!(super::literally(r"a_b%c\d"), r"a\_b\%c\\d");
+        let query = query.bind(blob.as_str()).bind(whole).bind(i64::from(limit));
+        records(&query.fetch_all(self.readers()).await.map_err(failed("look for exports"))?)
     }
 }

@@ -27,7 +27,7 @@ pub(super) enum Item {
     /// A write with its answer.
     Write(Box<dyn Job>),
     /// A fact; those that wait together are folded together.
-    Fold(Heard),
+    Fold(Box<Heard>),
     /// Answer what came before, and end.
     Close,
 }
@@ -148,9 +148,9 @@ async fn together(pool: &AnyPool, begin: Begin, items: Vec<Item>) {
                 done.push(Done::Write(job, failure));
             }
             Item::Fold(first) => {
-                let mut heard = vec![first];
+                let mut heard = vec![*first];
                 while let Some(Item::Fold(next)) = items.next_if(|item| matches!(item, Item::Fold(_))) {
-                    heard.push(next);
+                    heard.push(*next);
                 }
                 done.push(Done::Folds(fold(&mut transaction, heard).await));
             }

@@ -1,5 +1,6 @@
 //! What runs besides the interface, against a real broker and a real storage service.
 
+mod claims;
 mod facts;
 mod letters;
 mod on_its_way;

@@ -89,3 +89,13 @@ pub(crate) async fn a_pipeline_that_is_deleted_takes_along_what_its_trigger_and_
     assert_eq!(store.tag_state(&stays.key(), "app").await?.len(), 1);
     Ok(())
 }
+
+pub(crate) async fn a_deployment_is_kept_as_it_ended_last(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    assert_eq!(store.deployment("/d").await?, None);
+    assert!(store.put_deployment("/d", "{1}".into()).await?);
+    assert!(!store.put_deployment("/d", "{2}".into()).await?);
+    assert!(store.put_deployment("/e", "{3}".into()).await?);
+    assert_eq!(store.deployment("/d").await?.as_deref(), Some("{2}"));
+    Ok(())
+}

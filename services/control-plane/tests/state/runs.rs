@@ -4,12 +4,14 @@ use anyhow::{Context, Result};
 use transship_api::{ErrorDetail, RunEnd};
 use transship_control_plane::fold::RunSummary;
 use transship_control_plane::state::{
-    Folded, NewExecution, NewRun, Origin, OutboxItem, PutOutcome, RunDecision, RunKind, RunState,
+    Folded, NewExecution, NewRun, Origin, OutboxItem, PutOutcome, RunDecision, RunKind, RunRecord, RunState,
 };
-use transship_model::{Code, Stage};
+use transship_messages::{ArtifactOutcome, ArtifactResult, FactBody};
+use transship_model::{Code, Execution, Stage};
 
 use crate::scene::{
-    Scene, export, export_work, exported, failed, import, part_states, progress, registry, run_id, succeeded,
+    Scene, container, export, export_work, exported, fact, failed, import, part_states, progress, registry,
+    run_id, succeeded,
 };
 
 pub(crate) async fn a_run_goes_from_accepted_to_succeeded(scene: &Scene) -> Result<()> {
@@ -226,5 +228,78 @@ pub(crate) async fn work_that_is_dispatched_again_counts_its_attempts_anew(scene
     let import = scene.start(import("import", own, 6_000)).await?;
     let due = store.outbox_due(9_000, 10).await?;
     assert_eq!(due.first().context("its start")?.execution, import.execution);
+    Ok(())
+}
+
+pub(crate) async fn a_run_that_was_begun_may_say_that_it_waits(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let waiting = || RunState::Waiting { on: "no exporter is connected".into() };
+    let accepted = scene.start(export("nightly", 1_000)).await?;
+    store.run_says(&accepted.execution, RunKind::Export, waiting()).await?;
+    assert_eq!(scene.run("nightly").await?.state, accepted.state, "it has not begun");
+    let run = scene.running("other", 1).await?;
+    store.run_says(&run.execution, RunKind::Import, waiting()).await?;
+    assert_eq!(scene.run("other").await?.state, RunState::Running, "it is no import");
+    store.run_says(&run.execution, RunKind::Export, waiting()).await?;
+    assert_eq!(scene.run("other").await?.state, waiting());
+    store.fold(exported(&run.execution, 1), 2_000).await?;
+    store.run_says(&run.execution, RunKind::Export, RunState::Running).await?;
+    assert_eq!(scene.run("other").await?.state, succeeded(), "it is over");
+    Ok(())
+}
+
+pub(crate) async fn exports_are_found_by_their_blob_and_by_that_of_a_part(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    for (name, blob) in
+        [("first", "team/n_1"), ("upper", "team/N_1"), ("other", "team/nx1"), ("again", "team/n_1")]
+    {
+        scene.start(NewRun { blob: blob.parse()?, ..export(name, 1_000) }).await?;
+    }
+    let own = NewExecution::Own("run-import".parse()?);
+    scene.start(NewRun { blob: "team/n_1".parse()?, ..import("import", own, 1_000) }).await?;
+    for (blob, limit, expected) in [
+        ("team/n_1", 10, &["again", "first"][..]),
+        ("team/n_1", 1, &["again"]),
+        ("team/n_1-0002-of-0040", 10, &["again", "first"]),
+        ("team/N_1", 10, &["upper"]),
+        ("team", 10, &[]),
+    ] {
+        let found = store.exports_of(&blob.parse()?, limit).await?;
+        assert_eq!(found.iter().map(|run| run.id.name()).collect::<Vec<_>>(), expected, "{blob}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn runs_are_found_by_an_artifact_that_they_name_or_that_their_parts_tell_of(
+    scene: &Scene,
+) -> Result<()> {
+    let store = &scene.store;
+    let artifact = "team/a_b:1".parse()?;
+    let mut asked = export("asked", 1_000);
+    asked.request.artifacts = vec!["team/a_b:1".into()];
+    scene.start(asked).await?;
+    let mut other = export("other", 1_000);
+    other.request.artifacts = vec!["team/axb:1".into(), "team/a_b:10".into()];
+    scene.start(other).await?;
+    let adopted = NewExecution::Adopted {
+        execution: Execution { id: "run-elsewhere".parse()?, generation: 5 },
+        parts: 1,
+        only: None,
+    };
+    let told = scene.start(import("told0", adopted, 2_000)).await?;
+    let body = FactBody::ArtifactImported {
+        container: container("inbox"),
+        results: vec![ArtifactResult {
+            reference: "team/a_b:1".parse()?,
+            imported_as: None,
+            digest: None,
+            outcome: ArtifactOutcome::Moved,
+        }],
+    };
+    store.fold(fact(&told.execution, 1, Stage::Importer, 1, body), 3_000).await?;
+    let names = |runs: Vec<RunRecord>| runs.iter().map(|run| run.id.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(store.runs_that_carried(&artifact, 10).await?), ["told0", "asked"]);
+    assert_eq!(names(store.runs_that_carried(&artifact, 1).await?), ["told0"]);
+    assert_eq!(names(store.runs_that_carried(&"team/b:1".parse()?, 10).await?), Vec::<String>::new());
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Triggers and schedules against a real store, Azurite and the CNCF distribution registry.
 
 mod bundles;
+mod replicas;
 mod scene;
 mod schedules;
 mod triggers;

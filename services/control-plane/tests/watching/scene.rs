@@ -45,7 +45,7 @@ pub(crate) struct Scene {
     pub(crate) registries: Arc<Registries>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) containers: Arc<Containers>,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Scene {
@@ -54,6 +54,11 @@ impl Scene {
         let folder = tempfile::tempdir()?;
         let url = format!("sqlite://{}", folder.path().join("state.db").display());
         let store = Store::open(&Secret::new(&url)).await?;
+        Ok(Self { _folder: Some(folder), ..Self::on(store, registry)? })
+    }
+
+    /// A scene on this store.
+    pub(crate) fn on(store: Store, registry: &str) -> Result<Self> {
         let entry = serde_json::from_value(json!({ "url": registry }))?;
         let registries = Arc::new(Registries::new(BTreeMap::from([("source".parse()?, entry)])));
         let vault = Arc::new(Vault::default());
@@ -62,7 +67,7 @@ impl Scene {
             ..Keyring::of_secrets(Arc::new(FixedSecrets::default()))
         };
         let containers = Arc::new(Containers::with_keyring(keyring));
-        Ok(Self { store, registries, vault, containers, _folder: folder })
+        Ok(Self { store, registries, vault, containers, _folder: None })
     }
 
     /// Makes an import pipeline that watches `inbox`.

@@ -32,14 +32,14 @@ impl Content for Memory {
 }
 
 /// A registry with a repository of this test's own.
-struct Source {
-    registry: Registry,
+pub(crate) struct Source {
+    pub(crate) registry: Registry,
     client: RegistryClient,
-    repository: Repository,
+    pub(crate) repository: Repository,
 }
 
 impl Source {
-    async fn new() -> Result<Self> {
+    pub(crate) async fn new() -> Result<Self> {
         let registry = Registry::shared(Side::Source).await?;
         let client = RegistryClient::new(RegistrySettings::new(registry.url()))?;
         let repository = format!("scheduled/{}", fresh("app")).parse()?;
@@ -47,7 +47,7 @@ impl Source {
     }
 
     /// Pushes an image that is made of `content`; its digest.
-    async fn push(&self, tag: &str, content: &str) -> Result<Digest> {
+    pub(crate) async fn push(&self, tag: &str, content: &str) -> Result<Digest> {
         let config = bytes::Bytes::copy_from_slice(content.as_bytes());
         let digest = Digest::sha256(&config);
         self.client.upload(&self.repository, &digest, &Memory(config.clone())).await?;
@@ -65,7 +65,7 @@ impl Source {
     }
 
     /// The notification that the registry would send for a push.
-    fn notification(&self, tag: &str) -> String {
+    pub(crate) fn notification(&self, tag: &str) -> String {
         json!({ "events": [{
             "action": "push", "request": { "host": self.registry.host() },
             "target": { "repository": self.repository, "tag": tag, "mediaType": MediaType::OCI_MANIFEST },
@@ -74,7 +74,7 @@ impl Source {
     }
 }
 
-fn schedules(scene: &Scene) -> (Arc<Schedules>, Running) {
+pub(crate) fn schedules(scene: &Scene) -> (Arc<Schedules>, Running) {
     let catalogs = RegistryCatalogs::new(Arc::clone(&scene.registries), Arc::new(FixedSecrets::default()));
     let (store, registries) = (scene.store.clone(), Arc::clone(&scene.registries));
     let schedules =
@@ -84,7 +84,7 @@ fn schedules(scene: &Scene) -> (Arc<Schedules>, Running) {
 }
 
 /// What the runs carry, each as its sorted artifacts without the repository, oldest first.
-async fn carried(scene: &Scene) -> Result<Vec<Vec<String>>> {
+pub(crate) async fn carried(scene: &Scene) -> Result<Vec<Vec<String>>> {
     let tags = |artifacts: Vec<String>| {
         let mut tags: Vec<String> =
             artifacts.iter().filter_map(|a| a.rsplit_once(':')).map(|(_, tag)| tag.to_owned()).collect();

@@ -20,7 +20,7 @@ use crate::scene::{Inbox, Running, Scene, until};
 
 const NOWHERE: &str = "http://127.0.0.1:9";
 
-fn trigger(scene: &Scene, settings: TriggerSettings) -> Arc<SourceTrigger> {
+pub(crate) fn trigger(scene: &Scene, settings: TriggerSettings) -> Arc<SourceTrigger> {
     let (registries, containers) = (Arc::clone(&scene.registries), Arc::clone(&scene.containers));
     Arc::new(SourceTrigger::new(scene.store.clone(), registries, containers, settings))
 }
@@ -30,7 +30,7 @@ fn by_hand() -> TriggerSettings {
     TriggerSettings { interval: Duration::from_secs(3600), ..TriggerSettings::default() }
 }
 
-fn run_in_background(trigger: &Arc<SourceTrigger>) -> Running {
+pub(crate) fn run_in_background(trigger: &Arc<SourceTrigger>) -> Running {
     let trigger = Arc::clone(trigger);
     Running::start(|stop| async move { trigger.run(stop).await })
 }
