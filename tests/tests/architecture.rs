@@ -228,6 +228,26 @@ fn no_source_file_is_longer_than_500_lines() -> Result<()> {
 }
 
 #[test]
+fn a_service_is_killed_at_every_failpoint_that_there_is() -> Result<()> {
+    let (mut failpoints, mut kills) = (BTreeSet::new(), String::new());
+    for path in rust_files()? {
+        let (text, shown) = (std::fs::read_to_string(&path)?, shown(&path));
+        if shown.starts_with("tests/tests/kills") {
+            kills += &text;
+        } else if shown.starts_with("services/") || shown.starts_with("shared/") {
+            let names = text.split("fail_point!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            failpoints.extend(names.map(str::to_owned));
+        }
+    }
+    assert!(failpoints.len() > 10, "the failpoints are found: {failpoints:?}");
+    let is_named =
+        |name: &String| kills.contains(&format!("\"{name}\"")) || kills.contains(&format!("\"{name}:"));
+    let missing: Vec<String> = failpoints.into_iter().filter(|name| !is_named(name)).collect();
+    none("failpoints at which no test kills a service", &missing);
+    Ok(())
+}
+
+#[test]
 fn every_package_takes_the_lints_of_the_workspace() -> Result<()> {
     let mut findings = Vec::new();
     for path in files()?.into_iter().filter(|path| path.ends_with("Cargo.toml")) {
