@@ -42,9 +42,9 @@ async fn a_service_that_dies_after_it_held_its_work_back_ends_the_run_the_same()
         stack.kill_and_restart(index, vec![fatal]).await?;
         // Without its registry the service holds its work back.
         if is_source {
-            stack.source_registry.stop().await?
+            stack.source_registry.stop().await?;
         } else {
-            stack.target_registry.stop().await?
+            stack.target_registry.stop().await?;
         }
         let run = stack.start_run(&["run", "export", "--blob", kind, "--wait", "--artifact", &artifact])?;
         let revived = revive(&mut stack, index).await;

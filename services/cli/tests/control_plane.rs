@@ -82,7 +82,7 @@ impl Stack {
                 Ok(address) if address.ends_with('\n') => break address,
                 _ if running.is_finished() => anyhow::bail!("the control plane ended: {:?}", running.await),
                 _ => {
-                    anyhow::ensure!(std::time::Instant::now() < deadline, "the control plane does not begin")
+                    anyhow::ensure!(std::time::Instant::now() < deadline, "the control plane does not begin");
                 }
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -19,20 +19,20 @@ use transship_host::Readiness;
 use transship_model::{BlobName, Secret};
 
 /// The version that tests speak.
-pub const VERSION: &str = "2025-06-01-preview";
+pub(crate) const VERSION: &str = "2025-06-01-preview";
 /// Where the resources of tests are.
-pub const GROUP: &str = "/subscriptions/sub/resourceGroups/group";
+pub(crate) const GROUP: &str = "/subscriptions/sub/resourceGroups/group";
 /// A registry that is configured.
-pub const REGISTRY: &str =
+pub(crate) const REGISTRY: &str =
     "/subscriptions/sub/resourceGroups/group/providers/Microsoft.ContainerRegistry/registries/source";
 /// A container.
-pub const CONTAINER: &str = "https://acct.blob.core.windows.net/c";
+pub(crate) const CONTAINER: &str = "https://acct.blob.core.windows.net/c";
 /// A secret.
-pub const VAULT: &str = "https://kv.vault.azure.net/secrets/sas";
+pub(crate) const VAULT: &str = "https://kv.vault.azure.net/secrets/sas";
 
 /// What was hinted.
 #[derive(Default)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// Blobs by their addresses, as far as they are in [`CONTAINER`].
     pub blobs: Mutex<Vec<BlobName>>,
     /// Pipelines, and blobs in them.
@@ -63,7 +63,7 @@ impl Hints for Heard {
 
 /// What a scene is made with.
 #[derive(Default)]
-pub struct With {
+pub(crate) struct With {
     /// Bounds.
     pub limits: LimitsConfig,
     /// Who may use it; open by default.
@@ -73,7 +73,7 @@ pub struct With {
 }
 
 /// An interface that answers.
-pub struct Scene {
+pub(crate) struct Scene {
     /// Its state.
     pub store: Store,
     /// What was hinted.
@@ -87,7 +87,7 @@ pub struct Scene {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status.
     pub status: u16,
     /// The headers.
@@ -98,22 +98,22 @@ pub struct Answer {
 
 impl Answer {
     /// A header's text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// The code of the error.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.body["error"]["code"].as_str().unwrap_or_default()
     }
 }
 
 impl Scene {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(With::default()).await
     }
 
-    pub async fn with(with: With) -> Self {
+    pub(crate) async fn with(with: With) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("state.db").display());
         let store = Store::open(&Secret::new(&url)).await.unwrap();
@@ -151,33 +151,33 @@ impl Scene {
     }
 
     /// A request, still to be sent.
-    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.url) };
         self.client.request(method.parse().unwrap(), url)
     }
 
     /// Sends a request.
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let answer = request.send().await.unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let bytes = answer.bytes().await.unwrap();
         Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request("GET", &versioned(path))).await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request("PUT", &versioned(path)).json(body)).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(self.request("DELETE", &versioned(path))).await
     }
 
     /// Makes an export pipeline `pipe` and an import pipeline `inbox`.
-    pub async fn pipelines(&self) {
+    pub(crate) async fn pipelines(&self) {
         let export = json!({ "properties": { "target": { "uri": CONTAINER, "keyVaultUri": VAULT } } });
         assert_eq!(self.put(&format!("{REGISTRY}/exportPipelines/pipe1"), &export).await.status, 200);
         let import = json!({ "properties": { "source": { "uri": CONTAINER, "keyVaultUri": VAULT } } });
@@ -185,7 +185,7 @@ impl Scene {
     }
 
     /// Ends a run, as the facts of its stages would.
-    pub async fn end(&self, name: &str, state: RunState) {
+    pub(crate) async fn end(&self, name: &str, state: RunState) {
         let id = ResourceId::registry("sub", "group", "source").child(Kind::PipelineRun, name);
         let run = self.store.run(&id).await.unwrap().unwrap();
         assert!(self.store.end_run(&run.execution, run.kind, state, run.started_ms + 1000).await.unwrap());
@@ -193,7 +193,7 @@ impl Scene {
 }
 
 /// An export run of these artifacts.
-pub fn export_run(artifacts: &[&str]) -> Value {
+pub(crate) fn export_run(artifacts: &[&str]) -> Value {
     json!({ "properties": { "request": {
         "pipelineResourceId": format!("{REGISTRY}/exportPipelines/pipe1"),
         "artifacts": artifacts,
