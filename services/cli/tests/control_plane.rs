@@ -14,7 +14,7 @@ use transship_blob_copier::{Copier, CopySettings};
 use transship_bus::{Bus, BusSettings, RabbitMq as Broker};
 use transship_control_plane::Config;
 use transship_exporter::{ExportSettings, Exporter};
-use transship_host::{Process, Readiness};
+use transship_host::{Host, HostSettings, Process};
 use transship_importer::{ImportSettings, Importer};
 use transship_model::{Secret, Stage};
 use transship_registry::{RegistryClient, RegistrySettings, Source, Target};
@@ -70,12 +70,14 @@ impl Stack {
             "registries": { "source": { "url": self.source.url() }, "target": { "url": self.target.url() } },
             "trigger": { "interval_seconds": 1 },
         }))?;
-        let process = Process {
-            metrics: Metrics::new(Stage::ControlPlane),
-            readiness: Readiness::default(),
-            shutdown: stop.clone(),
-        };
-        let running = tokio::spawn(transship_control_plane::run(config, process));
+        let settings: HostSettings = serde_json::from_value(json!({ "listen": "127.0.0.1:0" }))?;
+        let host = Host::bind("control-plane", settings, Metrics::new(Stage::ControlPlane)).await?;
+        let stop = stop.clone();
+        let running = tokio::spawn(host.run(move |process| {
+            // The process ends with the stack, whatever the signals.
+            let process = Process { shutdown: stop, ..process };
+            transship_control_plane::run(config, process)
+        }));
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         let address = loop {
             match std::fs::read_to_string(&file) {

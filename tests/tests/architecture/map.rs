@@ -85,6 +85,8 @@ pub(crate) const MAP: &[(&str, &[&str])] = &[
             "exporter",
             "blob-copier",
             "importer",
+            // In its tests alone: it speaks to a real one.
+            "control-plane",
         ],
     ),
     ("rig", &[]),

@@ -5,25 +5,33 @@ use std::sync::Arc;
 use anyhow::Result;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
-use transship_bus::{Bus as _, WorkQueue};
+use transship_bus::WorkQueue;
 use transship_control_plane::facts::Adopt;
 use transship_control_plane::runtime::{Core, Runtime};
 use transship_control_plane::state::{NewExecution, NewRun, RunState, Store};
-use transship_messages::{Fact, FactBody, ImportRequested};
+use transship_messages::{ArtifactOutcome, ArtifactResult, Fact, FactBody, ImportRequested};
 use transship_model::{Digest, Execution, Failure, Part, Stage};
 use transship_telemetry::Metrics;
 
 use crate::scene::{Scene, Stub, counters, fact_of, put, quick, run_id, tell, within};
 
-fn imported(scene: &Scene) -> FactBody {
-    FactBody::BundleImported {
+/// What an importer says when it is done: what became of the one artifact, then of the bundle.
+fn imported(scene: &Scene) -> [FactBody; 2] {
+    let results = vec![ArtifactResult {
+        reference: "team/app:1".parse().expect("a reference"),
+        imported_as: None,
+        digest: Some(Digest::sha256(b"app")),
+        outcome: ArtifactOutcome::Moved,
+    }];
+    let bundle = FactBody::BundleImported {
         pipeline: "target.inbox".parse().expect("a name"),
         container: scene.url(),
         blob: "bundle".parse().expect("a name"),
         catalog_digest: Some(Digest::sha256(b"index")),
         counters: counters(1),
         message: None,
-    }
+    };
+    [FactBody::ArtifactImported { container: scene.url(), results }, bundle]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,9 +46,10 @@ async fn an_import_waits_for_another_run_that_imports_the_same_bundle() -> Resul
     let on = plane.waits("second", "the run ").await?;
     assert!(on.contains("pipelineRuns/first") && on.contains("the same bundle"), "{on}");
     assert!(importer.is_idle().await, "the bundle is imported once at a time");
-    let mut fact = fact_of(&work, Stage::Importer, 1, imported(&scene));
-    fact.target = Some(scene.url());
-    importer.tell(&fact, 0).await?;
+    for (body, number) in imported(&scene).into_iter().zip(0..) {
+        let fact = Fact { target: Some(scene.url()), ..fact_of(&work, Stage::Importer, 1, body) };
+        importer.tell(&fact, number).await?;
+    }
     plane.succeeded("first").await?;
     // It was asked for, so it is done, and finds everything there.
     let again: ImportRequested = importer.take().await?;
@@ -57,12 +66,9 @@ struct Adopter {
 #[async_trait]
 impl Adopt for Adopter {
     async fn adopt(&self, fact: &Fact) -> Result<bool, Failure> {
-        eprintln!("ADOPT {fact:?}");
         let execution = NewExecution::Adopted { execution: fact.execution.clone(), parts: 1, only: None };
         let new = NewRun { execution, ..self.new.clone() };
-        let r = put(&self.store, new).await;
-        eprintln!("{r:?}");
-        r.map(|_| true).map_err(|_| Failure::interrupted())
+        put(&self.store, new).await.map(|_| true).map_err(|_| Failure::interrupted())
     }
 }
 
@@ -78,20 +84,10 @@ async fn a_fact_of_an_import_that_is_adopted_is_folded_into_its_run() -> Result<
     let runtime = Runtime { core, preflight: scene.containers(), settings: quick() };
     let task = tokio::spawn(runtime.run(cancel.clone()));
     let execution = Execution { id: "run-elsewhere".parse()?, generation: 3 };
-    let (part, stage, target) = (Part::ONLY, Stage::Importer, Some(scene.url()));
-    let fact = Fact {
-        execution: execution.clone(),
-        part,
-        stage,
-        attempt: 1,
-        target,
-        at_ms: 1,
-        body: imported(&scene),
-    };
-    tell(&*bus, &fact, 0).await;
-    for _ in 0..5 {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        eprintln!("{:?} {:?}", bus.look(transship_bus::Inbox::Facts).await, store.parts(&execution).await);
+    for (body, number) in imported(&scene).into_iter().zip(0..) {
+        let (execution, part, target) = (execution.clone(), Part::ONLY, Some(scene.url()));
+        let fact = Fact { execution, part, stage: Stage::Importer, attempt: 1, target, at_ms: 1, body };
+        tell(&*bus, &fact, number).await;
     }
     assert_eq!(within(ended.recv()).await??, run_id("adopted"));
     let run = store.run(&run_id("adopted")).await?.expect("the run");
