@@ -1,10 +1,21 @@
 #!/bin/sh
 # Makes the servers available that the tests, the demo and a local stack start as private instances:
-# RabbitMQ, docker-registry, skopeo and PostgreSQL (for the tests only) from Debian's packages, Azurite from npm.
+# RabbitMQ, docker-registry and skopeo from Debian's packages, Azurite from npm; for the tests also PostgreSQL, and what
+# Python needs for an environment of its own.
 #
-# usage: setup.sh            everything that is missing; silent where nothing is
-#        setup.sh packages   only Debian's packages, which needs root
+# usage: setup.sh [tests]             everything that is missing; silent where nothing is
+#        setup.sh [tests] packages    only Debian's packages, which needs root
 set -eu
+
+for_tests=
+only_packages=
+for argument in "$@"; do
+    case $argument in
+    tests) for_tests=tests ;;
+    packages) only_packages=yes ;;
+    *) echo "setup: unexpected argument $argument" >&2 && exit 2 ;;
+    esac
+done
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -23,8 +34,11 @@ needs() {
 needs rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
 needs docker-registry /usr/bin/docker-registry
 needs skopeo /usr/bin/skopeo
-# Of whatever version: the tests take the newest.
-ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+if [ -n "$for_tests" ]; then
+    # Of whatever version: the tests take the newest.
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
+fi
 
 # PostgreSQL's package makes a database of its own, unless a file says no that its common package makes first.
 # Afterwards the file is as it was: what somebody installs later is their decision.
@@ -82,7 +96,7 @@ install_packages() {
 if [ -n "$missing" ]; then
     if [ "$(id -u)" -ne 0 ]; then
         say "missing:$missing. Run this once, and then the same command again:"
-        echo "sudo $here/setup.sh packages" >&2
+        echo "sudo $here/setup.sh ${for_tests:+tests }packages" >&2
         exit 1
     fi
     if ! command -v apt-get >/dev/null; then
@@ -91,7 +105,7 @@ if [ -n "$missing" ]; then
     fi
     install_packages
 fi
-[ "${1:-}" != packages ] || exit 0
+[ -z "$only_packages" ] || exit 0
 
 # --- Azurite -------------------------------------------------------------------------------------------------
 

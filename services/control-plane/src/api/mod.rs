@@ -33,6 +33,9 @@ pub struct LimitsConfig {
     pub requests_per_second: u32,
     /// Connections at a time. Default 512.
     pub connections: usize,
+    /// Whether a pipeline or route may name a directory (`file:`) as its container: who may make pipelines then
+    /// decides where the stages write on their machines. Default false.
+    pub local_containers: bool,
     /// How long a request's head, its body, and each piece of an answer may take, in seconds. Default 30.
     pub io_seconds: u64,
 }
@@ -45,6 +48,7 @@ impl Default for LimitsConfig {
             body_bytes: 4 << 20,
             requests_per_second: 200,
             connections: 512,
+            local_containers: false,
             io_seconds: 30,
         }
     }

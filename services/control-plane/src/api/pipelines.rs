@@ -18,6 +18,7 @@ impl Api {
     ) -> Result<Put, Refusal> {
         self.may_export(id)?;
         let mut pipeline = check::export_pipeline(pipeline)?;
+        self.may_name(pipeline.properties.target.uri.as_deref(), "properties.target.uri")?;
         (pipeline.id, pipeline.name, pipeline.resource_type, pipeline.system_data) = (None, None, None, None);
         self.keep(id, Kind::ExportPipeline, json_of(&pipeline), by).await
     }
@@ -29,6 +30,7 @@ impl Api {
         by: By<'_>,
     ) -> Result<Put, Refusal> {
         let mut pipeline = check::import_pipeline(pipeline)?;
+        self.may_name(pipeline.properties.source.uri.as_deref(), "properties.source.uri")?;
         (pipeline.id, pipeline.name, pipeline.resource_type, pipeline.system_data) = (None, None, None, None);
         self.keep(id, Kind::ImportPipeline, json_of(&pipeline), by).await
     }
@@ -41,6 +43,8 @@ impl Api {
     ) -> Result<Put, Refusal> {
         self.may_export(id)?;
         let mut route = check::route(route)?;
+        self.may_name(Some(&route.properties.source_uri), "properties.sourceUri")?;
+        self.may_name(Some(&route.properties.target_uri), "properties.targetUri")?;
         let import = route.properties.import_pipeline.as_deref();
         if let Some(Ok(import)) = import.map(str::parse::<ResourceId>)
             && self.store.resource(&import).await.map_err(unavailable)?.is_none()
@@ -53,6 +57,17 @@ impl Api {
         }
         (route.id, route.name, route.resource_type, route.system_data) = (None, None, None, None);
         self.keep(id, Kind::Route, json_of(&route), by).await
+    }
+
+    /// 403 where a container is a directory, and the configuration does not allow that.
+    fn may_name(&self, container: Option<&str>, target: &str) -> Result<(), Refusal> {
+        let is_local = container.is_some_and(|uri| uri.starts_with("file:"));
+        if self.limits.local_containers || !is_local {
+            return Ok(());
+        }
+        let message = "A container must be https://ACCOUNT.blob.core.windows.net/CONTAINER: directories are not \
+                       allowed here. An operator may set limits.local_containers in the control plane's configuration.";
+        Err(Refusal::new(403, "LocalContainersDisabled", message).at(target))
     }
 
     /// 403 where artifacts may not leave the registry.

@@ -58,7 +58,9 @@ async fn a_reader_reads_a_contributor_changes_and_nobody_else_does_anything() {
 #[tokio::test]
 async fn who_put_a_resource_is_remembered() {
     let (scene, _folder) = guarded().await;
-    let body = json!({ "properties": { "source": { "uri": "file:///tmp/c" } } });
+    let body = json!({ "properties": { "source": {
+        "uri": "https://acct.blob.core.windows.net/c", "storageAccessMode": "ManagedIdentity",
+    } } });
     let request =
         scene.request("PUT", &format!("{REGISTRY}/importPipelines/inbox?api-version=1")).json(&body);
     let answer = scene.send(request.bearer_auth("write")).await;
@@ -131,4 +133,22 @@ async fn more_clients_than_there_is_room_for_wait_for_a_place() {
     drop(holder);
     let late = tokio::time::timeout(Duration::from_secs(20), waiting.read_exact(&mut first)).await;
     assert!(late.is_ok_and(|read| read.is_ok()) && &first == b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn a_directory_is_no_container_unless_an_operator_says_so() {
+    let bodies = [
+        ("exportPipelines/outbox", json!({ "properties": { "target": { "uri": "file:///tmp/c" } } })),
+        ("importPipelines/inbox", json!({ "properties": { "source": { "uri": "file:///tmp/c" } } })),
+        ("routes/outward", json!({ "properties": { "sourceUri": "file:///a", "targetUri": "file:///b" } })),
+    ];
+    for (local_containers, statuses) in [(false, [403; 3]), (true, [200; 3])] {
+        let limits = LimitsConfig { local_containers, ..LimitsConfig::default() };
+        let scene = Scene::with(With { limits, ..With::default() }).await;
+        for ((path, body), status) in bodies.iter().zip(statuses) {
+            let answer = scene.put(&format!("{REGISTRY}/{path}"), body).await;
+            assert_eq!(answer.status, status, "{path} {}", answer.body);
+            assert!(local_containers || answer.code() == "LocalContainersDisabled", "{}", answer.body);
+        }
+    }
 }
