@@ -154,7 +154,7 @@ impl Control {
         Ok(())
     }
 
-    /// Makes an export pipeline with access by a secret of the vault.
+    /// Makes an export pipeline with access by a secret of the vault; `more` are further properties.
     pub async fn export_pipeline(
         &self,
         registry: &str,
@@ -164,14 +164,10 @@ impl Control {
         more: Value,
     ) -> Result<String> {
         let id = self.id(registry, "exportPipelines", name);
-        let target = json!({"type": "AzureStorageBlobContainer", "uri": container, "keyVaultUri": secret});
-        let mut properties = json!({"target": target});
-        merge(&mut properties, more);
-        self.put(&id, &json!({"identity": {"type": "SystemAssigned"}, "properties": properties})).await?;
-        Ok(id)
+        self.pipeline(id, "target", container, secret, more).await
     }
 
-    /// Makes an import pipeline with access by a secret of the vault.
+    /// Makes an import pipeline with access by a secret of the vault; `more` are further properties.
     pub async fn import_pipeline(
         &self,
         registry: &str,
@@ -181,9 +177,19 @@ impl Control {
         more: Value,
     ) -> Result<String> {
         let id = self.id(registry, "importPipelines", name);
-        let source = json!({"type": "AzureStorageBlobContainer", "uri": container, "keyVaultUri": secret});
-        let mut properties = json!({"source": source});
-        merge(&mut properties, more);
+        self.pipeline(id, "source", container, secret, more).await
+    }
+
+    async fn pipeline(
+        &self,
+        id: String,
+        end: &str,
+        container: &str,
+        secret: &str,
+        mut properties: Value,
+    ) -> Result<String> {
+        properties[end] =
+            json!({"type": "AzureStorageBlobContainer", "uri": container, "keyVaultUri": secret});
         self.put(&id, &json!({"identity": {"type": "SystemAssigned"}, "properties": properties})).await?;
         Ok(id)
     }
@@ -223,11 +229,5 @@ impl Control {
                 _ => bail!("{id} did not become what was waited for within {within:?}: {last:#?}"),
             }
         }
-    }
-}
-
-fn merge(into: &mut Value, more: Value) {
-    if let (Value::Object(into), Value::Object(more)) = (into, more) {
-        into.extend(more);
     }
 }
