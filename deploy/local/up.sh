@@ -30,8 +30,11 @@ until [ -f "$endpoints" ]; do
     sleep 0.1
     waited=$((waited + 1))
 done
+source=$(sed -n '/"source_registry"/,/}/s|.*"url": "http://\([^"]*\)".*|\1|p' "$endpoints")
 cat >&2 <<EOF
 up: the stack runs. Its addresses are in $endpoints. Try:
+      skopeo copy --dest-tls-verify=false docker://IMAGE docker://$source/REPOSITORY:TAG
       target/release/transship run export --artifact REPOSITORY:TAG --blob NAME --wait
+      target/release/transship doctor
     \`make down\` ends it.
 EOF

@@ -17,6 +17,8 @@ pub struct Access {
     pub token: String,
     /// The subscription.
     pub subscription: String,
+    /// The resource group: that of the command line where nothing names one, so that it lists what tests make.
+    pub group: &'static str,
 }
 
 impl Access {
@@ -25,7 +27,7 @@ impl Access {
         // Random by the standard library's own keys: good for servers of a test that only this machine reaches.
         let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
         let token = format!("{:016x}{:016x}{:016x}", random(), random(), random());
-        Self { token, subscription: "00000000-0000-0000-0000-000000000001".to_owned() }
+        Self { token, subscription: "00000000-0000-0000-0000-000000000001".to_owned(), group: "transship" }
     }
 
     /// The file of tokens that the control plane reads: it holds a hash.
@@ -79,9 +81,9 @@ impl Control {
 
     /// The resource id of something below a registry.
     pub fn id(&self, registry: &str, kind: &str, name: &str) -> String {
-        let subscription = &self.access.subscription;
+        let Access { subscription, group, .. } = &self.access;
         format!(
-            "/subscriptions/{subscription}/resourceGroups/tests/providers/Microsoft.ContainerRegistry/\
+            "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerRegistry/\
              registries/{registry}/{kind}/{name}"
         )
     }

@@ -334,8 +334,9 @@ impl Stack {
             "services": services,
         });
         if let Ok(url) = self.control_url() {
-            let Access { token, subscription } = &self.access;
-            endpoints["control_plane"] = json!({"url": url, "token": token, "subscription": subscription});
+            let Access { token, subscription, group } = &self.access;
+            endpoints["control_plane"] =
+                json!({"url": url, "token": token, "subscription": subscription, "group": group});
             endpoints["export_secret"] = json!(control::secret_uri("source-sas"));
             endpoints["import_secret"] = json!(control::secret_uri("target-sas"));
         }

@@ -401,6 +401,23 @@ async fn repositories_are_asked_of_the_registry_itself() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn what_keeps_a_pipeline_from_its_work_is_told_by_whoever_shows_it() {
+    let world = World::new().await;
+    world.run("pipeline import create arrivals --container https://a.blob.core.windows.net/in --secret-uri https://v.vault.azure.net/secrets/in").await.ok();
+    let pipeline = format!("{REGISTRY}/importPipelines/arrivals");
+    let problem = "https://v.vault.azure.net/secrets/in is not read: there is no such secret (make it)";
+    world.fake.answer(&format!("/transship/v1/pipelines{pipeline}/blobs"), 200, json!({"value": []}));
+    let watch = json!({"watching": true, "elsewhere": false, "seen": 0, "problem": problem});
+    world.fake.answer(&format!("/transship/v1/pipelines{pipeline}/watch"), 200, watch.clone());
+    let ready = json!({"version": "0.1.0", "ready": true, "reasons": []});
+    world.fake.answer("/transship/v1/health", 200, ready);
+    let lines = ["pipeline import show arrivals", "blob list arrivals", "doctor --address 127.0.0.1:1"];
+    insta::assert_snapshot!("kept_from_its_work", world.transcript(&lines).await);
+    let shown = world.run("pipeline import show arrivals -o json").await.ok();
+    assert_eq!(shown.json()["watch"], watch);
+}
+
+#[tokio::test]
 async fn a_doctor_names_everything_that_does_not_work() {
     let world = World::new().await;
     world.fake.answer(

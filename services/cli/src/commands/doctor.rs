@@ -12,6 +12,7 @@ use transship_storage::Access;
 
 use super::lookup::login_server;
 use super::pipeline::typed;
+use super::watching;
 use crate::args::{DoctorArgs, OutputFormat};
 use crate::control::{Asked, ControlPlane};
 use crate::exit::{Exit, Problem};
@@ -31,7 +32,7 @@ const REGISTRY: &str = "registry";
 /// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+pub(super) enum Status {
     Ok,
     Warning,
     Failed,
@@ -40,7 +41,7 @@ enum Status {
 
 /// A check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Check {
+pub(super) struct Check {
     name: &'static str,
     status: Status,
     message: String,
@@ -49,12 +50,17 @@ struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, status: Status, message: impl Into<String>) -> Self {
+    pub(super) fn new(name: &'static str, status: Status, message: impl Into<String>) -> Self {
         Self { name, status, message: message.into(), hint: None }
     }
 
     fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The check could not be made.
+    pub(super) fn skipped(name: &'static str, problem: Problem) -> Self {
+        Self { status: Status::Skipped, ..Self::failed(name, problem) }
     }
 
     fn failed(name: &'static str, problem: Problem) -> Self {
@@ -96,7 +102,12 @@ pub(crate) async fn doctor(
         let refused = health.as_ref().is_err_and(|problem| problem.exit == Exit::Credentials);
         checks.extend(judge_health(health, Timestamp::now()));
         if !refused {
-            checks.push(resources(control).await);
+            let readable = resources(control).await;
+            let ask = readable.status == Status::Ok;
+            checks.push(readable);
+            if ask {
+                checks.extend(watching::check(control).await);
+            }
         }
     }
     checks.extend(registries(args, control.as_ref()).await);
@@ -218,7 +229,7 @@ async fn registries(args: &DoctorArgs, control: Option<&ControlPlane>) -> Vec<Ch
     for id in known {
         checks.push(match login_server(control, &id).await {
             Ok(address) => registry(&address, args).await,
-            Err(problem) => Check { status: Status::Skipped, ..Check::failed(REGISTRY, problem) },
+            Err(problem) => Check::skipped(REGISTRY, problem),
         });
     }
     checks

@@ -5,6 +5,7 @@ use transship_model::Failure;
 use transship_registry::Catalog;
 
 use super::pipeline::typed;
+use super::watching::{warn, watching};
 use crate::args::{
     ArtifactArgs, ArtifactCommand, BlobArgs, BlobCommand, OutputFormat, RepositoryArgs, RepositoryCommand,
     RepositoryListArgs,
@@ -59,6 +60,9 @@ pub(crate) async fn blob(args: &BlobArgs, format: OutputFormat, screen: &Screen)
             resources::seen_blobs(&seen)
         }
     });
+    // An empty list may mean that the container could not be listed.
+    let watch = watching(&control, &id).await?;
+    warn(watch.as_ref(), Kind::ImportPipeline, &args.pipeline, screen);
     Ok(Exit::Done)
 }
 

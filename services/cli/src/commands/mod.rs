@@ -15,6 +15,7 @@ mod run_watch;
 mod runs;
 mod transfer;
 mod version;
+mod watching;
 
 pub(crate) use bundle::bundle;
 pub(crate) use completion::completion;

@@ -9,6 +9,7 @@ use transship_api::{
     ImportPipelineProperties, Kind, PipelineTrigger, Schedule, SourceTrigger, TagSelector,
 };
 
+use super::watching;
 use crate::args::{
     AccessMode, ContainerArgs, ExportPipelineArgs, ImportPipelineArgs, ListArgs, NameArgs, OutputFormat,
     PipelineArgs, PipelineCommand, PipelineDirection,
@@ -34,7 +35,7 @@ pub(crate) async fn pipeline(
                 list(args, Kind::ExportPipeline, resources::export_pipelines, format, screen).await
             }
             PipelineCommand::Show(args) => {
-                show(args, Kind::ExportPipeline, resources::export_pipeline, format, screen).await
+                show_watched(args, Kind::ExportPipeline, resources::export_pipeline, format, screen).await
             }
             PipelineCommand::Delete(args) => delete(args, Kind::ExportPipeline, format, screen).await,
         },
@@ -44,7 +45,7 @@ pub(crate) async fn pipeline(
                 list(args, Kind::ImportPipeline, resources::import_pipelines, format, screen).await
             }
             PipelineCommand::Show(args) => {
-                show(args, Kind::ImportPipeline, resources::import_pipeline, format, screen).await
+                show_watched(args, Kind::ImportPipeline, resources::import_pipeline, format, screen).await
             }
             PipelineCommand::Delete(args) => delete(args, Kind::ImportPipeline, format, screen).await,
         },
@@ -105,6 +106,26 @@ pub(super) async fn show<T: DeserializeOwned>(
     let id = control.registry_of(kind)?.child(kind, &args.name);
     let value = control.get(&id.to_string(), &what).await?.body;
     write(&value, table, &what, format, screen)?;
+    Ok(Exit::Done)
+}
+
+/// Shows a pipeline, and what keeps it from working by itself.
+async fn show_watched<T: DeserializeOwned>(
+    args: &NameArgs,
+    kind: Kind,
+    table: fn(&T) -> String,
+    format: OutputFormat,
+    screen: &Screen,
+) -> Result<Exit, Problem> {
+    check_old_name(&args.name)?;
+    let control = ControlPlane::connect(&args.connection)?;
+    let what = format!("show {} {}", noun(kind), args.name);
+    let id = control.registry_of(kind)?.child(kind, &args.name);
+    let mut value = control.get(&id.to_string(), &what).await?.body;
+    let watch = watching::watching(&control, &id).await?;
+    watching::add(&mut value, watch.as_ref());
+    write(&value, table, &what, format, screen)?;
+    watching::warn(watch.as_ref(), kind, &args.name, screen);
     Ok(Exit::Done)
 }
 

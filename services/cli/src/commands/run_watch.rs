@@ -87,7 +87,7 @@ fn show(run: &PipelineRun, view: &mut View, told: &mut Told, screen: &Screen) {
     if response.waiting_for != told.waiting {
         told.waiting.clone_from(&response.waiting_for);
         if let Some(waiting) = &response.waiting_for {
-            screen.note(&format!("the run waits for {waiting}"));
+            screen.note(&format!("the run waits: {waiting}"));
         }
     }
     for stage in response.stages.iter().filter(|stage| stage.status == "Retrying") {

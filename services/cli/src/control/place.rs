@@ -17,9 +17,9 @@ const TOKEN: &str = "TRANSSHIP_TOKEN";
 const CONTEXT: &str = "TRANSSHIP_CONTEXT";
 /// The largest file that is read as a token, in bytes. Tokens of Microsoft Entra have a few thousand.
 const MAX_TOKEN: u64 = 64 << 10;
-/// The subscription where nothing names one. The control plane does not look at it.
+/// The subscription where nothing names one. To the control plane it is a part of names, and nothing more.
 const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
-/// The resource group where nothing names one. The control plane does not look at it.
+/// The resource group where nothing names one. To the control plane it is a part of names, and nothing more.
 const GROUP: &str = "transship";
 
 /// A control plane, and what commands need to know to ask it.
