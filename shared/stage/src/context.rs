@@ -19,6 +19,9 @@ pub struct Context {
     pub slice_ends: Instant,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// Whether the broker says that it delivered the same message before, so that an earlier delivery may have
+    /// done all of the work already. A hint only: it may have done none of it.
+    pub redelivered: bool,
     /// The process's byte budget.
     pub budget: ByteBudget,
     /// Where the verb says how far it is.
@@ -36,6 +39,7 @@ impl Context {
             cancel: CancellationToken::new(),
             slice_ends: Instant::now() + slice,
             attempt: 1,
+            redelivered: false,
             budget,
             progress: Arc::new(Progress::default()),
             metrics,

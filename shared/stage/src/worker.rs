@@ -166,6 +166,7 @@ impl<V: Verb> Worker<V> {
             cancel: cancel.clone(),
             slice_ends: Instant::now() + self.settings.slice,
             attempt: message.attempt,
+            redelivered: message.redelivered,
             budget: self.budget.clone(),
             progress: Arc::new(Progress::default()),
             metrics: self.metrics.clone(),

@@ -247,6 +247,20 @@ async fn a_shutdown_gives_the_delivery_back_without_burning_an_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_verb_is_told_that_its_work_was_delivered_before() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |_, context| {
+        if !context.redelivered {
+            return Err(Failure::interrupted());
+        }
+        Ok(Outcome::Done { facts: vec![planned()], next: Vec::new() })
+    })
+    .await;
+    bench.publish(work().encode()).await;
+    assert_eq!(bench.fact().await, planned());
+    assert_eq!(bench.stop().await, [(0, 1), (0, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_rest_of_a_slice_goes_back_to_the_same_queue() {
     let mut bench = Bench::start(RetryPolicy::BROKER, false, |work, _| {
         if work.slice == 0 {
