@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use transship_model::{Descriptor, Digest, ManifestKind, ManifestView, MediaType, Repository, Selector, Tag};
+use transship_model::{
+    Descriptor, Digest, MAX_MANIFEST_BYTES, ManifestKind, ManifestView, MediaType, Repository, Selector, Tag,
+};
 use url::Url;
 
 use crate::answer::content_type;
@@ -58,6 +60,11 @@ impl Inner {
                 Fetched::Body(headers, body) => (headers, body),
                 // Also the answer of a registry that begins a page after the last tag.
                 Fetched::Other(answer) if answer.status() == StatusCode::NOT_FOUND => break,
+                // There is no such list: it will not come by itself, as what other answers of the kind speak of.
+                Fetched::Other(answer) if answer.status() == StatusCode::NOT_IMPLEMENTED => {
+                    let (host, operation) = (self.wire.host.clone(), call.operation);
+                    return Err(RegistryError::Refused { host, operation, code: "501".to_owned() });
+                }
                 Fetched::Other(answer) => return Err(self.wire.refused(&call, answer).await),
             };
             let next = self.next(&call, &headers)?;
@@ -119,13 +126,26 @@ impl Inner {
     }
 
     /// The referrers by the API, and by the fallback tag, which may stand beside it since before it was there.
+    /// Where the caller knows that there is `no_tag`, it is looked for only where there is no API: a list of tags
+    /// that leaves some out must not cost referrers.
     pub(crate) async fn list_referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
+        no_tag: bool,
     ) -> Result<Referrers, RegistryError> {
-        let mut descriptors = self.referrers_by_api(repository, subject).await?.unwrap_or_default();
-        let fallback = self.fallback_index(repository, subject).await?;
+        let (by_api, fallback) = if no_tag {
+            let by_api = self.referrers_by_api(repository, subject).await?;
+            let fallback = match &by_api {
+                Some(_) => None,
+                None => self.fallback_index(repository, subject).await?,
+            };
+            (by_api, fallback)
+        } else {
+            let by_api = self.referrers_by_api(repository, subject);
+            tokio::try_join!(by_api, self.fallback_index(repository, subject))?
+        };
+        let mut descriptors = by_api.unwrap_or_default();
         if let Some((_, listed)) = &fallback {
             let known: HashSet<Digest> =
                 descriptors.iter().map(|descriptor| descriptor.digest.clone()).collect();
@@ -151,7 +171,8 @@ impl Inner {
             let operation = format!("list referrers of {repository}@{subject}");
             let call = Call::new(Method::GET, page, Scopes::pull(repository), operation);
             let call = call.header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX));
-            let (headers, body) = match self.wire.fetch(&call, MAX_PAGE_BYTES).await? {
+            // A page is an index, and so no larger than a manifest may be.
+            let (headers, body) = match self.wire.fetch(&call, MAX_MANIFEST_BYTES).await? {
                 Fetched::Body(headers, body) => (headers, body),
                 Fetched::Other(answer) if matches!(answer.status().as_u16(), 400 | 404 | 405) => {
                     return Ok(None);

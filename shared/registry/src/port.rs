@@ -79,6 +79,16 @@ pub trait Source: Send + Sync {
     /// descriptors).
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, RegistryError>;
 
+    /// The same for a manifest without a fallback tag, as the list of tags says: saves a question where the
+    /// registry has the API.
+    async fn referrers_of_untagged(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, RegistryError> {
+        self.referrers(repository, subject).await
+    }
+
     /// All tags of a repository, sorted; pages are followed (at most 1,000,000 tags). A repository that does
     /// not exist has none.
     async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, RegistryError>;

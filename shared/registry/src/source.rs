@@ -81,7 +81,15 @@ impl Source for RegistryClient {
     }
 
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, RegistryError> {
-        self.inner.list_referrers(repository, subject).await
+        self.inner.list_referrers(repository, subject, false).await
+    }
+
+    async fn referrers_of_untagged(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, RegistryError> {
+        self.inner.list_referrers(repository, subject, true).await
     }
 
     async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, RegistryError> {

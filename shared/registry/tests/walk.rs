@@ -1,6 +1,6 @@
 //! The walk, driven without a runtime: what it asks, what it finds, and where it stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -13,6 +13,9 @@ struct Shelf {
     manifests: BTreeMap<String, Manifest>,
     referrers: BTreeMap<Digest, Vec<Descriptor>>,
     tags: Vec<Tag>,
+    /// What cannot be read, by digest or tag.
+    broken: BTreeSet<String>,
+    refuses_tags: bool,
 }
 
 fn descriptor(digest: &Digest, media_type: &str) -> Descriptor {
@@ -55,16 +58,20 @@ impl Shelf {
         self.put(tag, &json!({"manifests": children, "schemaVersion": 2}))
     }
 
-    fn answer(&self, ask: &Ask) -> Answer {
+    fn answer(&self, ask: &Ask) -> Result<Answer, Failure> {
         match ask {
-            Ask::Tags(_) => Answer::Tags(self.tags.clone()),
+            Ask::Tags(_) if self.refuses_tags => Err(Failure::permanent(Code::RegistryForbidden, "no list")),
+            Ask::Tags(_) => Ok(Answer::Tags(self.tags.clone())),
+            Ask::Manifest { selector, .. } if self.broken.contains(&selector.to_string()) => {
+                Err(Failure::permanent(Code::DigestMismatch, "other bytes"))
+            }
             Ask::Manifest { selector, .. } => match self.manifests.get(&selector.to_string()) {
-                Some(manifest) => Answer::Manifest(manifest.clone()),
-                None => Answer::NotThere,
+                Some(manifest) => Ok(Answer::Manifest(manifest.clone())),
+                None => Ok(Answer::NotThere),
             },
             Ask::Referrers { subject, .. } => {
                 let descriptors = self.referrers.get(subject).cloned().unwrap_or_default();
-                Answer::Referrers(Referrers { descriptors, fallback: None })
+                Ok(Answer::Referrers(Referrers { descriptors, fallback: None }))
             }
         }
     }
@@ -81,7 +88,7 @@ impl Shelf {
             }
             for ask in asks {
                 questions += 1;
-                order.extend(walk.answer(&ask, Ok(self.answer(&ask)))?.into_iter().map(|new| new.digest));
+                order.extend(walk.answer(&ask, self.answer(&ask))?.into_iter().map(|new| new.digest));
             }
         }
     }
@@ -136,7 +143,7 @@ fn referrers_that_refer_to_each_other_without_end_stop_at_the_depth() {
     }
     let failure = shelf.walk(&["a:v1"], WalkLimits::default()).map(drop).unwrap_err();
     assert_eq!(failure.code, Code::LimitExceeded);
-    assert!(shelf.walk(&["a:v1"], WalkLimits { depth: 40, nodes: 1000 }).is_ok());
+    assert!(shelf.walk(&["a:v1"], WalkLimits { depth: 40, ..WalkLimits::default() }).is_ok());
 }
 
 #[test]
@@ -145,7 +152,7 @@ fn a_wide_index_stops_at_the_number_of_nodes_and_the_same_child_counts_once() {
     let children: Vec<_> = (0..50).map(|i| shelf.image(None, &i.to_string(), None)).collect();
     shelf.index(Some("wide"), &children);
     shelf.index(Some("same"), &vec![children[0].clone(); 50]);
-    let limits = WalkLimits { depth: 16, nodes: 20 };
+    let limits = WalkLimits { nodes: 20, ..WalkLimits::default() };
     assert_eq!(shelf.walk(&["a:wide"], limits).map(drop).unwrap_err().code, Code::LimitExceeded);
     assert!(shelf.walk(&["a:same"], limits).is_ok());
 }
@@ -185,4 +192,77 @@ fn what_an_index_lists_and_is_no_manifest_is_content() {
     let (walked, ..) = shelf.walk(&["a:odd"], WalkLimits::default()).unwrap();
     assert!(walked.artifacts[0].1.is_ok());
     assert!(walked.blobs.contains_key(&blob));
+}
+
+/// The codes of the artifacts of a walk, in their order.
+fn codes(walked: &Walked) -> Vec<Option<Code>> {
+    walked.artifacts.iter().map(|(_, result)| result.as_ref().err().map(|failure| failure.code)).collect()
+}
+
+#[test]
+fn an_artifact_fails_with_what_belongs_to_it_and_cannot_be_read_and_its_neighbour_does_not() {
+    for broken in ["referrer", "referrer of the referrer", "child of a referrer", "cosign"] {
+        let mut shelf = Shelf::default();
+        let (one, image) = (shelf.image(None, "one", None), shelf.image(Some("whole"), "whole", None));
+        shelf.index(Some("v1"), std::slice::from_ref(&one));
+        let child = shelf.image(None, "child", None);
+        let below = listed(&child, MediaType::OCI_MANIFEST);
+        let subject = listed(&one, MediaType::OCI_MANIFEST);
+        let referrer =
+            shelf.put(None, &json!({"manifests": [below], "schemaVersion": 2, "subject": subject}));
+        let second = shelf.image(None, "second", Some(&referrer));
+        shelf.referrers.insert(one.clone(), vec![descriptor(&referrer, MediaType::OCI_INDEX)]);
+        shelf.referrers.insert(referrer.clone(), vec![descriptor(&second, MediaType::OCI_MANIFEST)]);
+        let cosign = format!("sha256-{}.sig", image.hex());
+        shelf.image(Some(&cosign), "cosign", None);
+        let walked = |shelf: &Shelf| shelf.walk(&["a:v1", "a:whole"], WalkLimits::default()).unwrap().0;
+        assert_eq!(codes(&walked(&shelf)), [None, None]);
+        let (unreadable, failed) = match broken {
+            "referrer" => (referrer.to_string(), 0),
+            "referrer of the referrer" => (second.to_string(), 0),
+            "child of a referrer" => (child.to_string(), 0),
+            _ => (cosign, 1),
+        };
+        shelf.broken.insert(unreadable.clone());
+        let walked = walked(&shelf);
+        let mut expected = [None, None];
+        expected[failed] = Some(Code::DigestMismatch);
+        assert_eq!(codes(&walked), expected, "{broken}");
+        let failure = walked.artifacts[failed].1.as_ref().unwrap_err();
+        assert!(broken == "child of a referrer" || failure.message.contains(&unreadable), "{failure}");
+    }
+}
+
+#[test]
+fn the_fallback_tag_is_known_to_be_absent_where_the_list_of_tags_could_be_read() {
+    for (refuses_tags, tagged, expected) in [(false, false, false), (false, true, true), (true, false, true)]
+    {
+        let mut shelf = Shelf { refuses_tags, ..Shelf::default() };
+        let image = shelf.image(Some("v1"), "image", None);
+        shelf.tags.extend(tagged.then(|| Tag::referrers_fallback(&image)));
+        let mut walk = Walk::new(vec!["a:v1".parse().unwrap()], WalkLimits::default());
+        for ask in walk.asks() {
+            walk.answer(&ask, shelf.answer(&ask)).unwrap();
+        }
+        let asks = walk.asks();
+        let [Ask::Referrers { fallback, .. }] = &asks[..] else { panic!("{asks:?}") };
+        assert_eq!(*fallback, expected);
+        assert_eq!(walk.finish().warnings.len(), usize::from(refuses_tags));
+    }
+}
+
+#[test]
+fn what_the_walk_keeps_of_manifests_and_of_lists_of_referrers_is_bounded() {
+    let mut shelf = Shelf::default();
+    let children: Vec<_> = (0..50).map(|i| shelf.image(None, &i.to_string(), None)).collect();
+    shelf.index(Some("wide"), &children);
+    let image = shelf.image(Some("signed"), "signed", None);
+    let referrers =
+        (0..50).map(|i: i32| descriptor(&Digest::sha256(&i.to_be_bytes()), MediaType::OCI_MANIFEST));
+    shelf.referrers.insert(image, referrers.collect());
+    for artifact in ["a:wide", "a:signed"] {
+        let limits = WalkLimits { bytes: 10_000, ..WalkLimits::default() };
+        assert_eq!(shelf.walk(&[artifact], limits).map(drop).unwrap_err().code, Code::LimitExceeded);
+        assert!(shelf.walk(&[artifact], WalkLimits { bytes: 100_000, ..limits }).is_ok(), "{artifact}");
+    }
 }

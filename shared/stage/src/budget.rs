@@ -6,8 +6,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The budget. Cloning it shares it.
 ///
-/// Whoever holds a permit must be able to go on without another one: each unit of work asks once, for all of
-/// its bytes, and the blocks of one blob ask in their order. So nobody waits for ever.
+/// Whoever holds a permit must be able to go on without another one, or only with those that were asked for before
+/// it: a group of blobs asks once, for all of its bytes, and the blocks of one blob, like the questions of one walk,
+/// ask in their order. So nobody waits for ever.
 #[derive(Clone)]
 pub struct ByteBudget {
     bytes: Arc<Semaphore>,
@@ -17,7 +18,15 @@ pub struct ByteBudget {
 /// A share of the budget; dropping it gives it back.
 #[derive(Debug)]
 pub struct BytePermit {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl BytePermit {
+    /// Gives back all but `bytes`: for what turned out to be smaller than it might have been.
+    pub fn keep(&mut self, bytes: u64) {
+        let keep = usize::try_from(bytes).unwrap_or(usize::MAX);
+        drop(self.permit.split(self.permit.num_permits().saturating_sub(keep)));
+    }
 }
 
 impl ByteBudget {
@@ -36,7 +45,7 @@ impl ByteBudget {
     pub async fn acquire(&self, bytes: u64) -> BytePermit {
         let share = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit);
         let permit = Arc::clone(&self.bytes).acquire_many_owned(share).await;
-        BytePermit { _permit: permit.expect("the semaphore lives as long as the budget and is never closed") }
+        BytePermit { permit: permit.expect("the semaphore lives as long as the budget and is never closed") }
     }
 
     /// The bytes in use.
@@ -66,5 +75,10 @@ mod tests {
         assert_eq!(budget.used(), 100);
         drop(whole);
         assert_eq!(budget.used(), 0);
+        let mut part = budget.acquire(50).await;
+        for (keep, used) in [(80, 50), (10, 10), (20, 10), (0, 0)] {
+            part.keep(keep);
+            assert_eq!(budget.used(), used);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! the answers in the same order, so the same registry gives the same walk.
 
 mod closure;
+mod finish;
 mod question;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,8 +33,14 @@ pub struct Walk {
     blobs: BTreeMap<Digest, BlobSource>,
     found: BTreeSet<FoundManifest>,
     failed: BTreeMap<Digest, Failure>,
+    /// Manifests with a referrer or a cosign tag that is there and cannot be carried.
+    bereft: BTreeMap<(Repository, Digest), Failure>,
+    bytes: u64,
     warnings: Vec<String>,
 }
+
+/// What a descriptor in a list of referrers counts, in bytes.
+const DESCRIPTOR_BYTES: u64 = 256;
 
 /// The suffixes of the tags that cosign gives to signatures, attestations and SBOMs.
 const COSIGN_SUFFIXES: [&str; 3] = ["att", "sbom", "sig"];
@@ -61,6 +68,8 @@ impl Walk {
             blobs: BTreeMap::new(),
             found: BTreeSet::new(),
             failed: BTreeMap::new(),
+            bereft: BTreeMap::new(),
+            bytes: 0,
             warnings: Vec::new(),
         }
     }
@@ -81,11 +90,14 @@ impl Walk {
     ) -> Result<Vec<NewManifest>, Failure> {
         match (ask, answer) {
             (Ask::Tags(repository), Ok(Answer::Tags(tags))) => {
-                self.tags.insert(repository.clone(), tags.into_iter().collect());
+                // A repository may have a million: only those that a digest makes are ever looked for.
+                let made =
+                    |tag: &Tag| ["sha256-", "sha512-"].iter().any(|start| tag.as_str().starts_with(start));
+                self.tags.insert(repository.clone(), tags.into_iter().filter(made).collect());
                 Ok(Vec::new())
             }
             (Ask::Tags(repository), Err(failure)) => {
-                // Some registries refuse the list; then only what cosign attached by tag stays behind.
+                // Some registries and accounts refuse the list; then only what cosign attached by tag stays behind.
                 self.warnings.push(format!(
                     "the tags of {repository} cannot be listed ({failure}); cosign's tags are not looked for"
                 ));
@@ -98,11 +110,11 @@ impl Walk {
                 self.take_absence(repository, selector, role);
                 Ok(Vec::new())
             }
-            (Ask::Manifest { selector, role, .. }, Err(failure)) => {
-                self.take_failure(selector, role, failure);
+            (Ask::Manifest { repository, selector, role }, Err(failure)) => {
+                self.take_failure(repository, selector, role, failure);
                 Ok(Vec::new())
             }
-            (Ask::Referrers { repository, subject, depth }, Ok(Answer::Referrers(referrers))) => {
+            (Ask::Referrers { repository, subject, depth, .. }, Ok(Answer::Referrers(referrers))) => {
                 self.take_referrers(repository, subject, *depth, referrers)
             }
             (Ask::Referrers { .. }, Err(failure)) => Err(failure),
@@ -131,7 +143,7 @@ impl Walk {
                 Err(error) => {
                     let subject = format!("the manifest {digest} of {repository}");
                     let failure = Failure::permanent(Code::ManifestInvalid, format!("{subject}: {error}"));
-                    self.take_failure(selector, role, failure);
+                    self.take_failure(repository, selector, role, failure);
                     return Ok(Vec::new());
                 }
             },
@@ -159,6 +171,9 @@ impl Walk {
         };
         let media_type = view.media_type.clone();
         let is_new = self.views.insert(digest.clone(), view).is_none();
+        if is_new {
+            self.remember(repository, manifest.bytes.len() as u64)?;
+        }
         self.visit(repository, &digest, depth)?;
         Ok(is_new.then_some(NewManifest { digest, media_type, bytes: manifest.bytes }).into_iter().collect())
     }
@@ -168,13 +183,23 @@ impl Walk {
         self.found.insert(FoundManifest { repository, digest, subject, found });
     }
 
+    /// Counts bytes of which the walk keeps what it needs.
+    fn remember(&mut self, repository: &Repository, bytes: u64) -> Result<(), Failure> {
+        self.bytes += bytes;
+        if self.bytes <= self.limits.bytes {
+            return Ok(());
+        }
+        let bound = format!("more than {} bytes of manifests, at {repository}", self.limits.bytes);
+        Err(Failure::permanent(Code::LimitExceeded, bound).with_hint("split the run into smaller ones"))
+    }
+
     /// Visits a manifest whose view is known, in one repository: asks for what is below and beside it.
     fn visit(&mut self, repository: &Repository, digest: &Digest, depth: u32) -> Result<(), Failure> {
         if !self.visited.insert((repository.clone(), digest.clone())) {
             return Ok(());
         }
         if self.visited.len() > self.limits.nodes || depth > self.limits.depth {
-            let WalkLimits { depth, nodes } = self.limits;
+            let WalkLimits { depth, nodes, .. } = self.limits;
             let bounds = format!(
                 "more than {nodes} manifests, or nested deeper than {depth}, at {digest} in {repository}"
             );
@@ -189,7 +214,8 @@ impl Walk {
         for child in &view.manifests {
             self.visit_child(repository, child, depth + 1)?;
         }
-        self.ask(Ask::Referrers { repository: repository.clone(), subject: digest.clone(), depth });
+        let fallback = self.may_have(repository, &Tag::referrers_fallback(digest));
+        self.ask(Ask::Referrers { repository: repository.clone(), subject: digest.clone(), depth, fallback });
         self.ask_cosign(repository, digest, depth + 1);
         Ok(())
     }
@@ -213,6 +239,11 @@ impl Walk {
             role: Role::Child { media_type: child.media_type.clone(), size: child.size, depth },
         });
         Ok(())
+    }
+
+    /// Whether the repository has this tag, or does not tell.
+    fn may_have(&self, repository: &Repository, tag: &Tag) -> bool {
+        self.tags.get(repository).is_none_or(|tags| tags.contains(tag))
     }
 
     fn ask_cosign(&mut self, repository: &Repository, digest: &Digest, depth: u32) {
@@ -254,6 +285,7 @@ impl Walk {
         depth: u32,
         referrers: Referrers,
     ) -> Result<Vec<NewManifest>, Failure> {
+        self.remember(repository, referrers.descriptors.len() as u64 * DESCRIPTOR_BYTES)?;
         for descriptor in &referrers.descriptors {
             if descriptor.digest == *subject {
                 continue;
@@ -276,6 +308,9 @@ impl Walk {
                 );
                 let media_type = view.media_type.clone();
                 let is_new = self.views.insert(index.digest.clone(), view).is_none();
+                if is_new {
+                    self.remember(repository, index.bytes.len() as u64)?;
+                }
                 let new = NewManifest { digest: index.digest, media_type, bytes: index.bytes };
                 Ok(is_new.then_some(new).into_iter().collect())
             }
@@ -312,48 +347,25 @@ impl Walk {
                 let reference = ArtifactReference::new(repository.clone(), selector.clone());
                 let failure = Failure::permanent(Code::ArtifactNotFound, format!("the source registry has no {reference}"))
                     .with_hint("check the repository and the tag or digest; a registry may also say this where the credentials may not pull it");
-                self.take_failure(selector, role, failure);
+                self.take_failure(repository, selector, role, failure);
             }
         }
     }
 
-    fn take_failure(&mut self, selector: &Selector, role: &Role, failure: Failure) {
+    fn take_failure(&mut self, repository: &Repository, selector: &Selector, role: &Role, failure: Failure) {
         match (role, selector) {
             (Role::Artifact(index), _) => self.resolved[*index] = Some(Err(failure)),
-            (_, Selector::Digest(digest)) => {
+            (Role::Referrer { subject, .. } | Role::Cosign { subject, .. }, _) => {
+                let failure =
+                    failure.while_doing(format_args!("{selector}, which belongs to {subject}"));
+                self.bereft.entry((repository.clone(), subject.clone())).or_insert(failure);
+            }
+            (Role::Child { .. }, Selector::Digest(digest)) => {
                 self.failed.insert(digest.clone(), failure);
             }
-            (_, Selector::Tag(tag)) => self.warnings.push(format!("{tag} cannot be carried: {failure}")),
-        }
-    }
-
-    /// The result. An artifact fails with the first failure below it.
-    pub fn finish(self) -> Walked {
-        let judge = |digest: Digest| {
-            let below = closure(&digest, &self.views);
-            let is_blob = |digest: &Digest| self.blobs.contains_key(digest);
-            match below.missing.iter().find(|missing| !is_blob(missing)) {
-                None => Ok(digest),
-                Some(missing) => Err(self.failed.get(missing).cloned().unwrap_or_else(|| {
-                    Failure::permanent(
-                        Code::ContentNotFound,
-                        format!("the manifest {missing} below {digest} is missing"),
-                    )
-                })),
+            (Role::Child { .. }, Selector::Tag(tag)) => {
+                self.warnings.push(format!("{tag} cannot be carried: {failure}"));
             }
-        };
-        let never = || Failure::permanent(Code::Internal, "the walk ended before this artifact was resolved");
-        let verdicts: Vec<_> = self
-            .resolved
-            .into_iter()
-            .map(|result| result.unwrap_or_else(|| Err(never())).and_then(judge))
-            .collect();
-        Walked {
-            artifacts: self.artifacts.into_iter().zip(verdicts).collect(),
-            found: self.found,
-            views: self.views,
-            blobs: self.blobs,
-            warnings: self.warnings,
         }
     }
 }

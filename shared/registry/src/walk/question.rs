@@ -15,18 +15,21 @@ pub struct WalkLimits {
     pub depth: u32,
     /// How many manifests the walk may visit in all.
     pub nodes: usize,
+    /// How many bytes the manifests and lists of referrers may have in all: what the walk knows of them takes about
+    /// as much memory.
+    pub bytes: u64,
 }
 
 impl Default for WalkLimits {
     fn default() -> Self {
-        Self { depth: 16, nodes: 200_000 }
+        Self { depth: 16, nodes: 200_000, bytes: 128 << 20 }
     }
 }
 
 /// What the walk wants to know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ask {
-    /// All tags of a repository, to find cosign's.
+    /// All tags of a repository, to find cosign's and those of referrers.
     Tags(Repository),
     /// A manifest; `Answer::NotThere` where the registry has none.
     Manifest {
@@ -45,6 +48,8 @@ pub enum Ask {
         subject: Digest,
         /// How deep below its artifact it is.
         depth: u32,
+        /// Whether it may have a fallback tag: the list of tags has it, or could not be read.
+        fallback: bool,
     },
 }
 

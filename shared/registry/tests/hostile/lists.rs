@@ -114,6 +114,17 @@ async fn a_page_elsewhere_is_refused_and_a_web_page_is_no_list() {
     assert!(matches!(error(client(&server.url()).tags(&repository()).await), RegistryError::Protocol { .. }));
 }
 
+#[tokio::test]
+async fn a_registry_that_does_not_list_tags_refuses_and_is_not_thought_to_be_busy() {
+    for (status, forbidden) in [(501, false), (403, true)] {
+        let server = Server::start(|_| move |_: &_| Reply::new(status).code("UNSUPPORTED")).await;
+        let failed = error(client(&server.url()).tags(&repository()).await);
+        assert_eq!(matches!(failed, RegistryError::Forbidden { .. }), forbidden, "{failed}");
+        assert_eq!(matches!(failed, RegistryError::Refused { .. }), !forbidden, "{failed}");
+        assert_eq!(server.log().len(), 1);
+    }
+}
+
 fn index(contents: &[&str]) -> String {
     let descriptor = |content: &&str| serde_json::json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(content), "size": 1 });
     let manifests: Vec<_> = contents.iter().map(descriptor).collect();
@@ -160,6 +171,22 @@ async fn a_registry_without_the_api_has_what_its_fallback_tag_says() {
     let empty = Server::start(|_| |_: &_| Reply::new(404)).await;
     let referrers = client(&empty.url()).referrers(&repository(), &digest("subject")).await.unwrap();
     assert!(referrers.descriptors.is_empty() && referrers.fallback.is_none());
+}
+
+#[tokio::test]
+async fn a_fallback_tag_that_is_known_to_be_absent_is_looked_for_only_where_there_is_no_api() {
+    for (status, expected) in [(200, 1), (404, 2)] {
+        let server = Server::start(|_| {
+            move |request: &Request| match request.target.contains("/manifests/") {
+                true => Reply::new(200).header("content-type", INDEX).body(index(&["a"])),
+                false => Reply::new(status).header("content-type", INDEX).body(index(&["a"])),
+            }
+        })
+        .await;
+        let client = client(&server.url());
+        let referrers = client.referrers_of_untagged(&repository(), &digest("subject")).await.unwrap();
+        assert_eq!((referrers.descriptors.len(), server.log().len()), (1, expected), "{status}");
+    }
 }
 
 #[tokio::test]
