@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use transship_bundle::{PlannedBlob, SMALL_LIMIT, Segment, group_id};
+use transship_bundle::{PlannedBlob, Segment, group_id};
 use transship_model::{Code, Digest, Failure};
 use transship_stage::Context;
 
@@ -12,18 +12,16 @@ use crate::staged::Staging;
 /// How many members of a group are read at once.
 const PARALLEL: usize = 8;
 
-/// A member may be larger than declared by this factor before it gets blocks of its own.
-const LARGEST_MEMBER: u64 = 2 * SMALL_LIMIT;
-
 /// What became of reading one member.
 enum Read {
     Bytes(Vec<u8>),
-    Large,
+    Larger,
     Absent,
     Failed(Failure),
 }
 
-/// Stages one group. Members that turn out to be large are handed back, to be staged on their own.
+/// Stages one group. Members that turn out to be larger than declared are handed back, to get blocks of their own:
+/// the share of the budget that a group takes is made of the declared sizes.
 pub(crate) async fn stage_group(
     members: &[PlannedBlob],
     lookup: &Lookup,
@@ -44,7 +42,7 @@ pub(crate) async fn stage_group(
     }
     let reads: Vec<Read> = stream::iter(reads).buffered(PARALLEL).try_collect().await?;
     let mut unit = Unit::default();
-    let mut large = Vec::new();
+    let mut larger = Vec::new();
     let mut block = Vec::new();
     for (planned, read) in members.iter().zip(reads) {
         match read {
@@ -54,26 +52,26 @@ pub(crate) async fn stage_group(
                 unit.length += segment.length();
                 segment.encode_into(&bytes, &mut block);
             }
-            Read::Large => large.push(planned.clone()),
+            Read::Larger => larger.push(planned.clone()),
             Read::Absent => unit.members.push(Member::absent(planned)),
             Read::Failed(failure) => unit.members.push(Member::failed(planned, failure)),
         }
     }
-    let stored: Vec<&Digest> =
-        unit.members.iter().filter(|m| m.place.is_some()).map(|m| &m.blob.digest).collect();
+    let stored: Vec<(&Digest, u64)> =
+        unit.members.iter().filter_map(|m| Some((&m.blob.digest, m.place?.size))).collect();
     if !stored.is_empty() {
         let id = group_id(stored);
         context.unless_cancelled(staging.stage_once(&id, block.into())).await?;
         unit.ids.push(id);
     }
     count(context, &unit.members, false);
-    Ok((unit, large))
+    Ok((unit, larger))
 }
 
-/// A group whose block is listed, with the length that the declared sizes make, is complete: its members were
-/// verified before it was staged.
+/// A group whose block is listed under the declared sizes is complete: its members were verified before it was staged,
+/// and these were their sizes.
 fn already_staged(members: &[PlannedBlob], staging: &Staging) -> Option<Unit> {
-    let id = group_id(members.iter().map(|member| &member.digest));
+    let id = group_id(members.iter().map(|member| (&member.digest, member.declared)));
     let mut unit = Unit { ids: vec![id], ..Unit::default() };
     for planned in members {
         let segment = Segment::new(&planned.digest, planned.declared);
@@ -85,9 +83,9 @@ fn already_staged(members: &[PlannedBlob], staging: &Staging) -> Option<Unit> {
 
 async fn read(member: &PlannedBlob, lookup: &Lookup, context: &Context) -> Result<Read, Failure> {
     let blob = lookup.source_blob(&member.digest)?;
-    let bytes = match context.unless_cancelled(blob.read_whole(LARGEST_MEMBER)).await {
+    let bytes = match context.unless_cancelled(blob.read_whole(member.declared)).await {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return Ok(Read::Large),
+        Ok(None) => return Ok(Read::Larger),
         Err(failure) if failure.code == Code::ContentNotFound && lookup.is_foreign(&member.digest) => {
             return Ok(Read::Absent);
         }

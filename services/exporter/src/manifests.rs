@@ -2,7 +2,7 @@
 //! block of them is in memory.
 
 use transship_bundle::{Segment, StoredManifest, group_id};
-use transship_model::{Digest, Failure, MediaType};
+use transship_model::{Failure, MediaType};
 use transship_registry::NewManifest;
 use transship_stage::Progress;
 
@@ -14,7 +14,6 @@ const BLOCK_BYTES: usize = 4 << 20;
 /// The manifests of a bundle, as far as they are known.
 #[derive(Default)]
 pub(crate) struct Manifests {
-    members: Vec<Digest>,
     block: Vec<u8>,
     offset: u64,
     ids: Vec<Id>,
@@ -47,7 +46,6 @@ impl Manifests {
         }
         self.note(&segment, media_type);
         segment.encode_into(&bytes, &mut self.block);
-        self.members.push(digest);
         Ok(())
     }
 
@@ -59,14 +57,14 @@ impl Manifests {
     }
 
     async fn flush(&mut self, staging: &Staging, progress: &Progress) -> Result<(), Failure> {
-        if self.members.is_empty() {
+        if self.flushed == self.stored.len() {
             return Ok(());
         }
-        let id = group_id(&std::mem::take(&mut self.members));
+        let members = &self.stored[std::mem::replace(&mut self.flushed, self.stored.len())..];
+        let id = group_id(members.iter().map(|member| (&member.digest, member.size)));
         let block = std::mem::take(&mut self.block);
         let is_new = staging.stage_once(&id, block.into()).await?;
         self.ids.push(id);
-        let members = &self.stored[std::mem::replace(&mut self.flushed, self.stored.len())..];
         let (count, bytes) = (members.len() as u64, members.iter().map(|member| member.size).sum::<u64>());
         progress.count(|c| {
             let (blobs, moved) = if is_new {

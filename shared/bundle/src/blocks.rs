@@ -76,9 +76,11 @@ fn lone(kind: &[u8], parts: &[&[u8]], index: u32) -> [u8; BLOCK_ID_BYTES] {
     BlockIdentity { owner: owner(kind, parts), index, before: [0; 32] }.to_bytes()
 }
 
-/// The identifier of a block that holds the whole segments of small blobs, in this order.
-pub fn group_id<'a>(members: impl IntoIterator<Item = &'a Digest>) -> [u8; BLOCK_ID_BYTES] {
-    let texts: Vec<String> = members.into_iter().map(ToString::to_string).collect();
+/// The identifier of a block that holds the whole segments of small blobs, in this order. It names each with the size
+/// that it really has, so that a block which is found under sizes that were only declared proves them right.
+pub fn group_id<'a>(members: impl IntoIterator<Item = (&'a Digest, u64)>) -> [u8; BLOCK_ID_BYTES] {
+    let texts: Vec<String> =
+        members.into_iter().map(|(digest, size)| format!("{digest} {size}")).collect();
     let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
     lone(b"group", &parts, 0)
 }
@@ -119,9 +121,10 @@ mod tests {
     fn identifiers_of_different_things_differ() {
         let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
         let ids = [
-            group_id([&a, &b]),
-            group_id([&b, &a]),
-            group_id([&a]),
+            group_id([(&a, 1), (&b, 2)]),
+            group_id([(&b, 2), (&a, 1)]),
+            group_id([(&a, 1), (&b, 3)]),
+            group_id([(&a, 1)]),
             BlockIdentity::of_blob(&a, 0, [0; 32]).to_bytes(),
             end_block_id(),
             head_blocks(b"head")[0].0,
