@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
+use tokio::time::Instant;
 use transship_bundle::{Absence, ContentPlan, PlannedBlob, Segment};
 use transship_model::{Class, Code, Digest, Failure};
 use transship_registry::{BlobSource, Source};
@@ -98,6 +99,12 @@ enum Position {
     Grown(Digest),
 }
 
+/// When the content of a slice ends whose walk lasted from `began` until `now`: as long after the walk as the slice was
+/// to last. Each slice walks anew, so a long walk would leave none of them time to move anything.
+pub(crate) fn content_ends(began: Instant, slice_ends: Instant, now: Instant) -> Instant {
+    now + slice_ends.saturating_duration_since(began)
+}
+
 /// Stages everything in `plan`, and returns the units in the order of the content.
 pub(crate) async fn stage_content(
     plan: &ContentPlan,
@@ -162,7 +169,7 @@ impl Job<'_> {
         if context.cancel.is_cancelled() {
             return Err(Failure::interrupted());
         }
-        if context.slice_is_over() {
+        if context.slice_is_over() && staging.has_gone_on() {
             return Ok(Err(SliceOver));
         }
         match self {
@@ -171,6 +178,22 @@ impl Job<'_> {
                 let staged = stage_large(blob, lookup, staging, context, parallel).await?;
                 Ok(staged.map(|unit| (unit, Vec::new())))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn content_has_the_length_of_a_slice_however_long_the_walk_took() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        for (slice_ends, now, expected) in [(600, 0, 600), (600, 5, 605), (600, 900, 1_500), (0, 7, 7)] {
+            assert_eq!(content_ends(began, at(slice_ends), at(now)), at(expected));
         }
     }
 }

@@ -1,28 +1,22 @@
 //! The verb: one part becomes one bundle.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use transship_bundle::{
-    Bill, ContentPlan, LeftOut, Opened, PlannedBlob, Precedence, bundle_metadata, encode_head, end_block,
-    end_block_id, head_blocks, open, plan_content, precedence,
-};
+use tokio::time::Instant;
+use transship_bundle::{ContentPlan, Opened, PlannedBlob, Precedence, open, plan_content, precedence};
 use transship_bus::WorkQueue;
 use transship_messages::{CopyRequested, ExportPart, FactBody, RouteTaken};
-use transship_model::{BlobName, Class, Code, Counters, Digest, Failure, Route, Stage};
+use transship_model::{BlobName, Code, Counters, Digest, Failure, Route, Stage};
 use transship_registry::{RegistryClients, Source, Walked};
 use transship_stage::{Context, FollowUp, Outcome, Verb};
-use transship_storage::{
-    Access, BlobProperties, BlockId, Condition, Container, Containers, ETag, StorageError,
-};
-use transship_telemetry::{BlobResult, Direction, Outcome as ArtifactOutcome};
+use transship_storage::{Access, BlobProperties, Condition, Container, Containers, ETag};
 
-use crate::assemble::{Assembled, assemble};
-use crate::content::{Lookup, SliceOver, Unit, stage_content};
+use crate::content::{Lookup, SliceOver, content_ends, stage_content};
 use crate::left_out::{results, told_again};
-use crate::manifests::StagedManifests;
-use crate::staged::{Id, Staging};
+use crate::staged::Staging;
 use crate::walking::walk;
 
 /// Bounds of one export.
@@ -69,17 +63,17 @@ pub struct Exporter {
 }
 
 /// A bundle that is committed.
-struct Committed {
-    etag: ETag,
-    length: u64,
-    catalog_digest: Digest,
-    artifacts: u64,
-    failed: Vec<transship_messages::ArtifactResult>,
-    counters: Counters,
+pub(crate) struct Committed {
+    pub(crate) etag: ETag,
+    pub(crate) length: u64,
+    pub(crate) catalog_digest: Digest,
+    pub(crate) artifacts: u64,
+    pub(crate) failed: Vec<transship_messages::ArtifactResult>,
+    pub(crate) counters: Counters,
 }
 
 /// What one attempt came to.
-enum Attempt {
+pub(crate) enum Attempt {
     Committed(Committed),
     Superseded,
     SliceOver,
@@ -106,7 +100,8 @@ impl Verb for Exporter {
         let source = self.sources.get(&work.registry)?.ok_or_else(unknown)?;
         let container =
             self.containers.open(&work.container, work.container_secret.as_ref(), Access::WRITE).await?;
-        let part = PartExport { work, blob, source, container, context, settings: &self.settings };
+        let began = Instant::now();
+        let part = PartExport { work, blob, source, container, context, settings: &self.settings, began };
         match part
             .run()
             .await
@@ -178,24 +173,35 @@ impl Exporter {
 }
 
 /// One export of one part.
-struct PartExport<'a> {
-    work: &'a ExportPart,
-    blob: BlobName,
+pub(crate) struct PartExport<'a> {
+    pub(crate) work: &'a ExportPart,
+    pub(crate) blob: BlobName,
     source: Arc<dyn Source>,
-    container: Arc<dyn Container>,
-    context: &'a Context,
+    pub(crate) container: Arc<dyn Container>,
+    pub(crate) context: &'a Context,
     settings: &'a ExportSettings,
+    began: Instant,
 }
 
 impl PartExport<'_> {
     async fn run(&self) -> Result<Attempt, Failure> {
+        match self.standing().await? {
+            ControlFlow::Continue(condition) => self.stage_and_commit(condition).await,
+            ControlFlow::Break(attempt) => Ok(attempt),
+        }
+    }
+
+    /// Under which condition the bundle may be committed; or what this attempt comes to, by the blob that is there.
+    pub(crate) async fn standing(&self) -> Result<ControlFlow<Attempt, Condition>, Failure> {
         let Some(properties) = self.container.properties(&self.blob).await? else {
-            return self.stage_and_commit(Condition::Absent).await;
+            return Ok(ControlFlow::Continue(Condition::Absent));
         };
         match precedence(&properties.metadata, &self.work.execution, self.work.options.overwrite_blobs) {
-            Precedence::Done => self.already_there(properties).await.map(Attempt::Committed),
-            Precedence::Superseded => Ok(Attempt::Superseded),
-            Precedence::Replace => self.stage_and_commit(Condition::Matches(properties.etag)).await,
+            Precedence::Done => {
+                Ok(ControlFlow::Break(Attempt::Committed(self.already_there(properties).await?)))
+            }
+            Precedence::Superseded => Ok(ControlFlow::Break(Attempt::Superseded)),
+            Precedence::Replace => Ok(ControlFlow::Continue(Condition::Matches(properties.etag))),
             Precedence::Exists => {
                 let (container, blob) = (self.container.url(), &self.blob);
                 Err(Failure::permanent(Code::BlobExists, format!("{container} already has a blob {blob}"))
@@ -241,6 +247,8 @@ impl PartExport<'_> {
             walk(work.artifacts.clone(), &*self.source, &staging, context, asks).await?;
         self.refuse_failed(&walked)?;
         fail::fail_point!("exporter.walked");
+        let slice_ends = content_ends(self.began, context.slice_ends, Instant::now());
+        let context = &Context { slice_ends, ..context.clone() };
         let plan = self.plan(&walked);
         self.announce_plan(&plan);
         let lookup = Lookup {
@@ -300,119 +308,5 @@ impl PartExport<'_> {
             });
         }
         progress.announce(FactBody::PartPlanned { counters: progress.counters() });
-    }
-
-    async fn commit(
-        &self,
-        walked: &Walked,
-        manifests: &StagedManifests,
-        units: &[Unit],
-        staging: &Staging,
-        condition: &Condition,
-    ) -> Result<Attempt, Failure> {
-        let work = self.work;
-        let Assembled { mut table, failed } = assemble(walked, manifests, units);
-        if table.artifacts.is_empty() {
-            let (reference, failure) = failed.first().cloned().ok_or_else(|| {
-                Failure::permanent(Code::ConfigurationInvalid, "the part names no artifact")
-            })?;
-            return Err(failure.while_doing(reference));
-        }
-        let left_out: Vec<LeftOut> =
-            failed.into_iter().map(|(reference, failure)| LeftOut::new(reference, &failure)).collect();
-        for LeftOut { reference, code, message, .. } in &left_out {
-            tracing::warn!(blob = %self.blob, %reference, %code, message, "the artifact is left out");
-        }
-        let bill =
-            Bill::new(&work.execution, work.part, self.context.traceparent.clone()).leaving_out(&left_out);
-        let (head, catalog_digest) = encode_head(&mut table, &bill, manifests.length);
-        let ids = self.stage_frame(&head, manifests, units, staging).await?;
-        fail::fail_point!("exporter.head_staged");
-        let metadata = bundle_metadata(&work.execution, work.part, &catalog_digest);
-        let committed = self.container.commit(&self.blob, &ids, &metadata, condition).await;
-        fail::fail_point!("exporter.committed");
-        let etag = match committed {
-            Ok(etag) => etag,
-            // Somebody else committed meanwhile, or the answer to our own commit was lost: look again.
-            Err(StorageError::ConditionFailed { .. } | StorageError::InvalidBlockList { .. }) => {
-                return Err(Failure::new(
-                    Class::TRANSIENT,
-                    Code::SourceChanged,
-                    "the blob changed while it was staged",
-                ));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let content: u64 = units.iter().map(|unit| unit.length).sum();
-        let length = head.len() as u64 + manifests.length + content + end_block().len() as u64;
-        let counters = self.counters(manifests, units, table.artifacts.len(), left_out.len());
-        self.measure(&counters);
-        let artifacts = table.artifacts.len() as u64;
-        let failed = results(left_out);
-        Ok(Attempt::Committed(Committed { etag, length, catalog_digest, artifacts, failed, counters }))
-    }
-
-    /// Stages head and end, and returns every identifier in the order of the blob.
-    async fn stage_frame(
-        &self,
-        head: &[u8],
-        manifests: &StagedManifests,
-        units: &[Unit],
-        staging: &Staging,
-    ) -> Result<Vec<BlockId>, Failure> {
-        let mut ids: Vec<Id> = Vec::new();
-        staging.stage_once(&end_block_id(), end_block().into()).await?;
-        for (id, block) in head_blocks(head) {
-            staging.stage_once(&id, bytes::Bytes::copy_from_slice(block)).await?;
-            ids.push(id);
-        }
-        ids.extend(&manifests.ids);
-        ids.extend(units.iter().flat_map(|unit| &unit.ids));
-        ids.push(end_block_id());
-        self.context.metrics.bytes(Direction::Written, staging.staged_bytes());
-        Ok(ids.iter().map(|id| BlockId::new(id.as_slice())).collect())
-    }
-
-    fn measure(&self, counters: &Counters) {
-        let metrics = &self.context.metrics;
-        metrics.artifacts(ArtifactOutcome::Moved, counters.artifacts_moved);
-        metrics.artifacts(ArtifactOutcome::Failed, counters.artifacts_failed);
-        metrics.blobs(BlobResult::Moved, counters.blobs_moved);
-        metrics.blobs(BlobResult::Skipped, counters.blobs_skipped);
-        metrics.bytes(Direction::Read, counters.bytes_moved);
-    }
-
-    /// The final counts, which reconcile: what was neither moved nor failed was there already.
-    fn counters(
-        &self,
-        manifests: &StagedManifests,
-        units: &[Unit],
-        carried: usize,
-        failed: usize,
-    ) -> Counters {
-        let members = || units.iter().flat_map(|unit| &unit.members);
-        let stored = |m: &&crate::content::Member| m.place.is_some();
-        let manifest_bytes: u64 = manifests.stored.iter().map(|manifest| manifest.size).sum();
-        let stored_bytes: u64 = members().filter_map(|member| Some(member.place?.size)).sum();
-        let bytes_failed: u64 = members().filter(|m| m.place.is_none()).map(|m| m.blob.declared).sum();
-        let now = self.context.progress.counters();
-        let bytes_moved =
-            (self.work.carried.bytes_moved + now.bytes_moved).min(manifest_bytes + stored_bytes);
-        let blobs = (manifests.stored.len() + members().filter(stored).count()) as u64;
-        let blobs_moved = (self.work.carried.blobs_moved + now.blobs_moved).min(blobs);
-        Counters {
-            artifacts_discovered: (carried + failed) as u64,
-            artifacts_moved: carried as u64,
-            artifacts_skipped: 0,
-            artifacts_failed: failed as u64,
-            blobs_discovered: (manifests.stored.len() + members().count()) as u64,
-            blobs_moved,
-            blobs_mounted: 0,
-            blobs_skipped: blobs - blobs_moved,
-            bytes_discovered: manifest_bytes + stored_bytes + bytes_failed,
-            bytes_moved,
-            bytes_skipped: manifest_bytes + stored_bytes - bytes_moved,
-            bytes_failed,
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use transship_model::{Class, Code, Digest, Failure, Repository};
-use transship_registry::{BlobRead, ByteStream, Source};
+use transship_registry::{BlobRead, ByteStream, RegistryError, Source};
 
 /// How often a read that broke off is taken up again.
 const ATTEMPTS: u32 = 5;
@@ -48,6 +48,22 @@ impl SourceBlob {
             if let Some(failure) = failure {
                 again(failure, &mut attempt).await?;
             }
+        }
+    }
+
+    /// The length in bytes by `HEAD`, or by a read of the first byte where `HEAD` does not say it: a registry that
+    /// redirects to a storage service may leave that to the service. The inner option is `None` where neither says it,
+    /// `Ok(None)` is a blob that is not there.
+    pub(crate) async fn length(&self) -> Result<Option<Option<u64>>, Failure> {
+        match self.source.blob_length(&self.repository, &self.digest).await? {
+            Some(None) => {}
+            known => return Ok(known),
+        }
+        match self.source.blob(&self.repository, &self.digest, Some(0..1)).await {
+            Ok(read) => Ok(Some(read.total)),
+            // It may still give the blob to who asks for all of it.
+            Err(RegistryError::Refused { .. } | RegistryError::Protocol { .. }) => Ok(Some(None)),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -4,14 +4,15 @@
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt, stream};
-use transship_bundle::{BlockIdentity, ChainedHash, PlannedBlob, Resume, Segment, block_size, resume_blob};
+use transship_bundle::{BlockIdentity, ChainedHash, PlannedBlob, Resume, Segment, resume_blob};
 use transship_model::{Algorithm, Code, Digest, Failure};
 use transship_stage::{BytePermit, Context};
 
 use crate::content::{Lookup, Member, SliceOver, Unit};
-use crate::fetch::{Ranged, SourceBlob, again};
+use crate::fetch::{Ranged, SourceBlob};
 use crate::group::mismatch;
 use crate::staged::{Id, Staging};
+use crate::stream::stage_stream;
 
 /// How many blocks of one blob are read at once, and how many are staged at once.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +22,7 @@ pub(crate) struct Parallel {
 }
 
 /// Why a blob was not staged to its end.
-enum Stop {
+pub(crate) enum Stop {
     Failure(Failure),
     /// The bytes have another digest.
     Mismatch(Digest),
@@ -37,13 +38,30 @@ impl From<Failure> for Stop {
 }
 
 /// What one attempt staged.
-struct Staged {
-    ids: Vec<Id>,
-    segment: Segment,
-    moved: u64,
+pub(crate) struct Staged {
+    pub(crate) ids: Vec<Id>,
+    pub(crate) segment: Segment,
+    pub(crate) moved: u64,
 }
 
-/// Stages one large blob. `Err(Ok(SliceOver))` where the slice ended first; what is staged stays.
+/// How far one attempt got with a blob, in bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Advance {
+    /// Staged, and not there before.
+    pub(crate) new: u64,
+    /// Read although they are there.
+    pub(crate) again: u64,
+}
+
+impl Advance {
+    /// Whether a slice may end here: only with more than the next one finds again, and that will have read no more in
+    /// vain than it adds. So a blob that is read from its start in each slice comes to its end, too.
+    pub(crate) fn may_stop(&self) -> bool {
+        self.new > 0 && self.new >= self.again
+    }
+}
+
+/// Stages one large blob. `Ok(Err(SliceOver))` where the slice ended first; what is staged stays.
 pub(crate) async fn stage_large(
     planned: &PlannedBlob,
     lookup: &Lookup,
@@ -61,7 +79,7 @@ pub(crate) async fn stage_large(
             context.progress.count(|c| {
                 c.blobs_moved += u64::from(staged.moved > 0);
                 c.blobs_skipped += u64::from(staged.moved == 0);
-                c.bytes_skipped += staged.segment.size() - staged.moved;
+                c.bytes_skipped += staged.segment.size().saturating_sub(staged.moved);
             });
             let member = Member::stored(planned, &staged.segment, 0);
             Ok(Ok(Unit { ids: staged.ids, members: vec![member], length: staged.segment.length() }))
@@ -98,8 +116,7 @@ async fn stage_verified(
     context: &Context,
     parallel: Parallel,
 ) -> Result<Staged, Stop> {
-    let head = blob.source.blob_length(&blob.repository, &blob.digest).await.map_err(Failure::from)?;
-    let Some(length) = head else {
+    let Some(length) = blob.length().await? else {
         let (host, repository) = (blob.source.host(), &blob.repository);
         let message = format!("{host} has no blob {} in {repository}", planned.digest);
         return Err(Failure::permanent(Code::ContentNotFound, message)
@@ -136,18 +153,21 @@ async fn stage_ranges(
     context: &Context,
     parallel: Parallel,
 ) -> Result<Staged, Stop> {
-    let vouched = vouched_until(segment, &resume, blob, staging, context, parallel).await?;
+    let is_sha256 = segment.digest().algorithm() == Algorithm::Sha256;
+    let vouched = match is_sha256 {
+        true => vouched_until(segment, &resume, blob, staging, context, parallel).await?,
+        // It is read from its start anyway, and each block is seen to be vouched for by the next one.
+        false => 0,
+    };
     let Resume::At { mut ids, mut index, before, .. } = resume else { return Err(Stop::NoRanges) };
     // Only SHA-256 can go on from the middle; another algorithm reads the prefix again.
-    let resumed = (segment.digest().algorithm() == Algorithm::Sha256)
-        .then(|| ChainedHash::resume(&before, segment.block(index).range.start))
-        .flatten();
+    let resumed = is_sha256.then(|| ChainedHash::resume(&before, segment.block(index).range.start)).flatten();
     if resumed.is_none() {
         ids.clear();
         index = 0;
     }
     let mut hash = resumed.unwrap_or_else(|| ChainedHash::new(segment.digest().algorithm()));
-    let (count, mut moved) = (segment.block_count(), 0);
+    let (count, mut moved, mut advance) = (segment.block_count(), 0, Advance::default());
     let mut reads = stream::iter(index..count)
         .map(|index| async move { context.unless_cancelled(read_block(segment, index, blob, context)).await })
         .buffered(parallel.reads);
@@ -168,8 +188,9 @@ async fn stage_ranges(
         let bytes = range.end - range.start;
         hash.update(&block[header..header + bytes as usize]);
         ids.push(id);
-        let is_there = staging.listed_length(&id) == Some(segment.block(index).length());
-        if is_there && index < vouched {
+        let is_there = is_listed(segment, index, &id, staging);
+        *(if is_there { &mut advance.again } else { &mut advance.new }) += bytes;
+        if is_there && (index < vouched || is_listed_at(segment, index + 1, &hash, staging)) {
             continue;
         }
         moved += bytes;
@@ -191,7 +212,7 @@ async fn stage_ranges(
         if is_there {
             std::mem::take(&mut stages).try_collect::<()>().await?;
         }
-        if context.slice_is_over() {
+        if context.slice_is_over() && advance.may_stop() {
             stages.try_collect::<()>().await?;
             return Err(Stop::SliceOver);
         }
@@ -199,6 +220,7 @@ async fn stage_ranges(
 }
 
 /// The last block that an earlier attempt staged and that no later block vouches for: it alone is staged once more.
+/// For blobs with a SHA-256 digest, which are not read from their start.
 ///
 /// The chaining value in an identifier is that of the bytes that were read before it, so a listed block that has
 /// the right one vouches for all listed blocks before it. Blocks are staged side by side: where the attempt died
@@ -221,12 +243,21 @@ async fn vouched_until(
         let Some((index, block, header, _permit)) = read? else { return Err(Stop::NoRanges) };
         let range = segment.block(index).range;
         hash.update(&block[header..header + (range.end - range.start) as usize]);
-        let next = BlockIdentity::of_blob(segment.digest(), index + 1, hash.value()).to_bytes();
-        if staging.listed_length(&next) == Some(segment.block(index + 1).length()) {
+        if is_listed_at(segment, index + 1, &hash, staging) {
             last = index + 1;
         }
     }
     Ok(last)
+}
+
+/// Whether an earlier attempt staged block `index` after it had read the bytes that `hash` has seen.
+fn is_listed_at(segment: &Segment, index: u32, hash: &ChainedHash, staging: &Staging) -> bool {
+    let id = BlockIdentity::of_blob(segment.digest(), index, hash.value()).to_bytes();
+    index < segment.block_count() && is_listed(segment, index, &id, staging)
+}
+
+fn is_listed(segment: &Segment, index: u32, id: &Id, staging: &Staging) -> bool {
+    staging.listed_length(id) == Some(segment.block(index).length())
 }
 
 async fn stage_block(
@@ -258,71 +289,4 @@ async fn read_block(
     let Ranged::Filled(mut buffer) = blob.read_range(block.range, buffer).await? else { return Ok(None) };
     buffer.resize(buffer.len() + block.after, 0);
     Ok(Some((index, buffer, header, permit)))
-}
-
-/// Stages a blob in one stream, again from its start where the stream breaks.
-async fn stage_stream(blob: &SourceBlob, staging: &Staging, context: &Context) -> Result<Staged, Stop> {
-    let mut attempt = 1;
-    loop {
-        match stage_unsized(blob, staging, context).await {
-            Err(Stop::Failure(failure)) => again(failure, &mut attempt).await?,
-            result => return result,
-        }
-    }
-}
-
-/// Stages a blob in one stream: where the registry ignores ranges, or does not say the length. Block 0 is
-/// staged last, since its header has the length; the last block is held until the digest is known.
-async fn stage_unsized(blob: &SourceBlob, staging: &Staging, context: &Context) -> Result<Staged, Stop> {
-    let step = block_size(0) as usize;
-    let mut permit = Some(context.budget.acquire(3 * step as u64).await);
-    let mut stream = blob.open().await?.bytes;
-    let mut hash = ChainedHash::new(blob.digest.algorithm());
-    let (mut ids, mut first, mut held) = (Vec::new(), None, None::<(Id, Vec<u8>)>);
-    let (mut current, mut ended) = (Vec::with_capacity(step), false);
-    while !ended {
-        match context.unless_cancelled(async { stream.next().await.transpose() }).await? {
-            Some(piece) => current.extend_from_slice(&piece),
-            None => ended = true,
-        }
-        while current.len() >= step || (ended && (!current.is_empty() || first.is_none())) {
-            let rest = current.split_off(current.len().min(step));
-            let id = BlockIdentity::of_blob(&blob.digest, ids.len() as u32, hash.value()).to_bytes();
-            hash.update(&current);
-            ids.push(id);
-            let block = std::mem::replace(&mut current, rest);
-            context.progress.count(|c| c.bytes_moved += block.len() as u64);
-            if first.is_none() {
-                first = Some((id, block));
-            } else if let Some((id, block)) = held.replace((id, block)) {
-                context.unless_cancelled(staging.stage(&id, block.into())).await?;
-            }
-        }
-    }
-    let length = hash.hashed();
-    let actual = hash.finish();
-    if actual != blob.digest {
-        return Err(Stop::Mismatch(actual));
-    }
-    let segment = Segment::new(&blob.digest, length);
-    if block_size(length) as usize != step {
-        let message = format!(
-            "blob {} has {length} bytes, and the registry serves it neither by range nor with its length",
-            blob.digest
-        );
-        return Err(Failure::permanent(Code::LimitExceeded, message).into());
-    }
-    let Some((id, bytes)) = first else { return Err(blob.broken("gave no block").into()) };
-    let mut block = segment.header().to_vec();
-    block.extend_from_slice(&bytes);
-    if ids.len() == 1 {
-        block.resize(block.len() + segment.padding(), 0);
-    }
-    context.unless_cancelled(staging.stage(&id, block.into())).await?;
-    if let Some((id, mut block)) = held {
-        block.resize(block.len() + segment.padding(), 0);
-        context.unless_cancelled(staging.stage(&id, block.into())).await?;
-    }
-    drop(permit.take());
-    Ok(Staged { ids, segment, moved: length })
 }

@@ -4,6 +4,7 @@
 //! **Never knows** the other services, or how to write to a registry.
 
 mod assemble;
+mod commit;
 mod config;
 mod content;
 mod export;
@@ -14,6 +15,7 @@ mod left_out;
 mod manifests;
 mod service;
 mod staged;
+mod stream;
 mod walking;
 
 pub use config::Config;

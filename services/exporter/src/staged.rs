@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use transship_bundle::BLOCK_ID_BYTES;
@@ -18,6 +18,7 @@ pub(crate) struct Staging {
     blob: BlobName,
     listed: BTreeMap<Box<[u8]>, u64>,
     staged_bytes: AtomicU64,
+    has_gone_on: AtomicBool,
 }
 
 impl Staging {
@@ -25,7 +26,13 @@ impl Staging {
     pub(crate) async fn open(container: Arc<dyn WriteContainer>, blob: BlobName) -> Result<Self, Failure> {
         let blocks = container.staged_blocks(&blob).await?;
         let listed = blocks.into_iter().map(|block| (block.id.as_bytes().into(), block.length)).collect();
-        Ok(Self { container, blob, listed, staged_bytes: AtomicU64::new(0) })
+        Ok(Self {
+            container,
+            blob,
+            listed,
+            staged_bytes: AtomicU64::new(0),
+            has_gone_on: AtomicBool::new(false),
+        })
     }
 
     /// Identifiers and lengths of the blocks that were there when this attempt began.
@@ -43,8 +50,17 @@ impl Staging {
         let length = bytes.len() as u64;
         self.container.stage(&self.blob, &BlockId::new(id.as_slice()), bytes).await?;
         self.staged_bytes.fetch_add(length, Ordering::Relaxed);
+        if self.listed_length(id) != Some(length) {
+            self.has_gone_on.store(true, Ordering::Relaxed);
+        }
         fail::fail_point!("exporter.block_staged");
         Ok(())
+    }
+
+    /// Puts a block of a length that none has in the place of what may be staged under an identifier, until the right
+    /// one comes.
+    pub(crate) async fn displace(&self, id: &Id) -> Result<(), Failure> {
+        Ok(self.container.stage(&self.blob, &BlockId::new(id.as_slice()), Bytes::from_static(&[0])).await?)
     }
 
     /// Stages a block that vouches for itself, unless it is there. Returns whether it was staged now.
@@ -53,6 +69,12 @@ impl Staging {
             Some(length) if length == bytes.len() as u64 => Ok(false),
             _ => self.stage(id, bytes).await.map(|()| true),
         }
+    }
+
+    /// Whether this attempt has staged something that was not there when it began. A slice that ended before would
+    /// leave the next one where it began itself.
+    pub(crate) fn has_gone_on(&self) -> bool {
+        self.has_gone_on.load(Ordering::Relaxed)
     }
 
     /// The bytes that this attempt has staged.

@@ -1,20 +1,19 @@
 //! The verb over twins: what is in the bundle, what is not, and what happens twice.
 
+mod resume;
+mod slices;
+mod streamed;
 mod support;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+mod wrong_sizes;
 
 use serde_json::json;
 use support::*;
-use transship_bundle::{Absence, BlockIdentity, ChainedHash, Discovery, Location, Segment};
+use transship_bundle::{Absence, Discovery, Location};
 use transship_model::*;
 use transship_registry::{MemoryRegistry, Operation as Call, RegistryError};
-use transship_stage::{FollowUp, Outcome, Verb};
-use transship_storage::{BlockId, Operation, ReadContainer, StorageError, WriteContainer};
-
-const MIB: usize = 1 << 20;
+use transship_stage::{ByteBudget, Context, FollowUp, Outcome, Verb};
+use transship_storage::{Operation, ReadContainer, StorageError};
+use transship_telemetry::Metrics;
 
 #[tokio::test]
 async fn an_index_with_images_is_carried_byte_for_byte_and_handed_on_to_its_route() {
@@ -229,190 +228,69 @@ async fn odd_content_is_carried_as_it_is() {
     );
 }
 
-/// A storage error that passes.
-fn outage(world: &World) -> StorageError {
-    StorageError::Unavailable {
-        container: world.container.url().clone(),
-        reason: "outage".into(),
-        retry_after: None,
-    }
-}
-
-#[tokio::test]
-async fn after_a_failure_at_any_call_the_next_attempt_ends_the_same_and_repeats_a_block_a_stream_at_most() {
-    let uninterrupted = World::new();
-    prepare(&uninterrupted);
-    uninterrupted.export(&uninterrupted.work(&["a:1", "b:1"])).await.unwrap();
-    let (expected, staged) =
-        (uninterrupted.container.content(&blob_name()), uninterrupted.container.staged_count());
-    for operation in [Operation::Properties, Operation::StagedBlocks, Operation::Stage, Operation::Commit] {
-        for nth in 1..=uninterrupted.container.calls(operation) {
-            let world = World::new();
-            prepare(&world);
-            let (calls, error) = (Arc::new(AtomicU64::new(0)), outage(&world));
-            world.container.observe(move |called, _| {
-                let now = if called == operation { calls.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
-                if now == nth { Err(error.clone()) } else { Ok(()) }
-            });
-            let failure = world.export(&world.work(&["a:1", "b:1"])).await.unwrap_err();
-            assert!(matches!(failure.class, Class::Transient { .. }), "{operation:?} {nth}: {failure}");
-            world.export(&world.work(&["a:1", "b:1"])).await.unwrap();
-            assert_eq!(world.container.content(&blob_name()), expected, "{operation:?} {nth}");
-            // Two large blobs and one group were in flight.
-            assert!(world.container.staged_count() <= staged + 2, "{operation:?} {nth}");
-        }
-    }
-}
-
-/// Stages what an attempt left behind that died: blocks of the large blob, by their index; `damaged` ones with other
-/// bytes.
-async fn leave_behind(world: &World, large: &[(BlockId, bytes::Bytes)], staged: &[usize], damaged: &[usize]) {
-    for index in staged {
-        let (id, mut bytes) = large[*index].clone();
-        if damaged.contains(index) {
-            bytes = vec![0; bytes.len()].into();
-        }
-        world.container.stage(&blob_name(), &id, bytes).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn whatever_gaps_an_attempt_left_one_block_of_a_blob_at_most_is_staged_again() {
-    let uninterrupted = World::new();
-    let prepare = |world: &World| drop(world.image("a", Some("1"), &[60 * MIB]));
-    prepare(&uninterrupted);
-    uninterrupted.export(&uninterrupted.work(&["a:1"])).await.unwrap();
-    let expected = uninterrupted.container.content(&blob_name()).unwrap();
-    let digest = Digest::sha256(&content(&format!("layer {}", 60 * MIB), 60 * MIB));
-    let owner = BlockIdentity::of_blob(&digest, 0, [0; 32]).owner;
-    let (mut large, mut others, mut at) = (Vec::new(), 0, 0);
-    for block in uninterrupted.container.committed_blocks(&blob_name()).await.unwrap() {
-        let bytes = expected.slice(at..at + block.length as usize);
-        at += bytes.len();
-        match BlockIdentity::parse(block.id.as_bytes()) {
-            Some(identity) if identity.owner == owner => large.push((block.id, bytes)),
-            _ => others += 1,
-        }
-    }
-    assert_eq!(large.len(), 8);
-    for (staged, damaged, repeated) in [
-        (&[][..], &[][..], 0),
-        (&[0, 1, 2], &[2], 1),
-        (&[0, 1, 2, 4], &[4], 1),
-        (&[0, 2, 4, 6], &[6], 1),
-        (&[1, 3], &[3], 1),
-        (&[5], &[5], 1),
-        (&[0, 1, 2, 3, 4, 5, 6, 7], &[], 0),
-    ] {
-        let world = World::new();
-        prepare(&world);
-        leave_behind(&world, &large, staged, damaged).await;
-        let before = world.container.staged_count();
-        world.export(&world.work(&["a:1"])).await.unwrap();
-        assert!(world.container.content(&blob_name()).unwrap() == expected, "{staged:?}");
-        let now = world.container.staged_count() - before;
-        assert_eq!(now as usize, others + large.len() - staged.len() + repeated, "{staged:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_block_that_was_read_wrongly_is_replaced_whatever_was_staged_after_it() {
-    let reference = World::new();
-    reference.image("a", Some("1"), &[40 * MIB]);
-    reference.export(&reference.work(&["a:1"])).await.unwrap();
-    let expected = reference.container.content(&blob_name()).unwrap();
-    let layer = content(&format!("layer {}", 40 * MIB), 40 * MIB);
-    let digest = Digest::sha256(&layer);
-    let segment = Segment::new(&digest, layer.len() as u64);
-    for (wrong, gap) in [(0, None), (1, None), (1, Some(2)), (2, Some(3))] {
-        let world = World::new();
-        world.image("a", Some("1"), &[40 * MIB]);
-        // What an attempt stages whose read of one block went wrong: the chain of all later ones is another.
-        let mut hash = ChainedHash::new(Algorithm::Sha256);
-        for index in 0..segment.block_count() - 1 {
-            let block = segment.block(index);
-            let id = BlockIdentity::of_blob(&digest, index, hash.value()).to_bytes();
-            let mut bytes = layer[block.range.start as usize..block.range.end as usize].to_vec();
-            if index == wrong {
-                bytes[100] ^= 1;
-            }
-            hash.update(&bytes);
-            if gap != Some(index) {
-                let staged = [block.before.to_vec(), bytes, vec![0; block.after]].concat();
-                world.container.stage(&blob_name(), &BlockId::new(id), staged.into()).await.unwrap();
-            }
-        }
-        world.export(&world.work(&["a:1"])).await.unwrap();
-        assert!(world.container.content(&blob_name()).unwrap() == expected, "{wrong} {gap:?}");
-    }
-}
-
-fn prepare(world: &World) {
-    world.image("a", Some("1"), &[100, 30 * MIB]);
-    world.image("b", Some("1"), &[100, 17 * MIB, 3 * MIB]);
-}
-
-#[tokio::test]
-async fn after_a_failure_of_the_registry_at_any_call_the_next_attempt_ends_the_same() {
-    let uninterrupted = World::new();
-    prepare(&uninterrupted);
-    uninterrupted.export(&uninterrupted.work(&["a:1", "b:1"])).await.unwrap();
-    let expected = uninterrupted.container.content(&blob_name());
-    for call in [Call::Manifest, Call::Tags, Call::Referrers, Call::Blob, Call::BlobLength] {
-        for nth in 1..=uninterrupted.registry.count(call) {
-            let world = World::new();
-            prepare(&world);
-            world.registry.inject(move |called, count| {
-                (called == call && count == nth).then(|| RegistryError::Unavailable {
-                    host: "source.example".into(),
-                    operation: "GET".into(),
-                    reason: "outage".into(),
-                    retry_after: None,
-                })
-            });
-            // What the verb can take up again by itself, it does.
-            if let Err(failure) = world.export(&world.work(&["a:1", "b:1"])).await {
-                assert!(matches!(failure.class, Class::Transient { .. }), "{call:?} {nth}: {failure}");
-                world.export(&world.work(&["a:1", "b:1"])).await.unwrap();
-            }
-            assert_eq!(world.container.content(&blob_name()), expected, "{call:?} {nth}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_slice_ends_inside_a_large_blob_and_its_continuation_carries_the_counters() {
-    let world = World::new();
-    world.image("a", Some("1"), &[40 * MIB]);
-    let mut work = world.work(&["a:1"]);
-    let mut slices = 0;
-    let outcome = loop {
-        // No time at all: each slice stages what it has begun, and goes on with the next block.
-        let outcome = world.exporter.handle(&work, &context(Duration::ZERO)).await.unwrap();
-        match outcome {
-            Outcome::Continue { rest } => {
-                assert_eq!(rest.slice, work.slice + 1);
-                work = rest;
-                slices += 1;
-                assert!(slices < 20, "every slice makes progress");
-            }
-            done => break done,
-        }
-        if slices == 3 {
-            break world.export(&work).await.unwrap();
-        }
-    };
-    world.verified().await;
-    let (counters, _) = exported(&outcome);
-    assert_eq!(counters.bytes_discovered, counters.bytes_moved + counters.bytes_skipped);
-}
-
 #[tokio::test]
 async fn a_shutdown_interrupts_without_blaming_anybody() {
     let world = World::new();
     world.image("a", Some("1"), &[40 * MIB]);
-    let context = context(Duration::from_secs(600));
+    let context = context(SLICE);
     context.cancel.cancel();
     let failure = world.exporter.handle(&world.work(&["a:1"]), &context).await.unwrap_err();
     assert_eq!(failure.class, Class::Interrupted);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_to_ones_own_commit_is_not_taken_for_somebody_elses() {
+    let conflict = |world: &World| StorageError::ConditionFailed {
+        container: world.container.url().clone(),
+        blob: blob_name(),
+    };
+    let world = World::new();
+    world.image("a", Some("1"), &[100]);
+    world.container.lose_answer_of_next(Operation::Commit, conflict(&world));
+    let outcome = world.export(&world.work(&["a:1"])).await.unwrap();
+    assert_eq!(exported(&outcome).1, world.verified().await.catalog_digest);
+    // And where it is somebody else's, the failure says whose name it is, and what to do.
+    let world = World::new();
+    world.image("a", Some("1"), &[100]);
+    world.container.fail_next(Operation::Commit, conflict(&world));
+    let failure = world.export(&world.work(&["a:1"])).await.unwrap_err();
+    assert!(matches!(failure.class, Class::Transient { .. }), "{failure}");
+    for named in [blob_name().to_string(), world.container.url().to_string()] {
+        assert!(failure.message.contains(&named), "{failure}");
+    }
+    assert!(failure.hint.unwrap().contains("name of its own"));
+}
+
+#[tokio::test]
+async fn an_account_that_may_pull_and_not_list_exports() {
+    let world = World::new();
+    let image = world.image("a", Some("1"), &[100]);
+    world.registry.inject(|called, _| {
+        (called == Call::Tags).then(|| RegistryError::Forbidden {
+            host: "source.example".into(),
+            repository: "a".into(),
+            reason: "403 DENIED".into(),
+        })
+    });
+    world.export(&world.work(&["a:1"])).await.unwrap();
+    assert_eq!(world.verified().await.artifacts[0].digest, image);
+}
+
+#[tokio::test]
+async fn what_the_walk_reads_comes_out_of_the_byte_budget_and_a_small_one_is_enough() {
+    for bytes in [1 << 10, ByteBudget::DEFAULT_BYTES] {
+        let world = World::new();
+        prepare(&world);
+        let context = Context::new(ByteBudget::new(bytes), Metrics::new(Stage::Exporter), SLICE);
+        let budget = context.budget.clone();
+        let least = u64::from(bytes).min(MAX_MANIFEST_BYTES);
+        let asks = [Call::Manifest, Call::Tags, Call::Referrers];
+        world.registry.inject(move |called, _| {
+            assert!(!asks.contains(&called) || budget.used() >= least, "{called:?} with {}", budget.used());
+            None
+        });
+        world.exporter.handle(&world.work(&["a:1", "b:1"]), &context).await.unwrap();
+        world.verified().await;
+        assert_eq!(context.budget.used(), 0);
+    }
 }

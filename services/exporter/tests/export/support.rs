@@ -13,8 +13,13 @@ use transship_model::*;
 use transship_registry::{MemoryRegistry, Source};
 use transship_secrets::FixedSecrets;
 use transship_stage::{ByteBudget, Context, Outcome, Verb};
-use transship_storage::{Containers, MemoryContainer, ReadContainer};
+use transship_storage::{Containers, MemoryContainer, ReadContainer, StorageError};
 use transship_telemetry::Metrics;
+
+pub(crate) const MIB: usize = 1 << 20;
+
+/// Longer than any test.
+pub(crate) const SLICE: Duration = Duration::from_secs(600);
 
 /// A registry and a container in memory, and an exporter between them.
 pub(crate) struct World {
@@ -59,6 +64,12 @@ impl World {
     }
 
     pub(crate) fn of(registry: MemoryRegistry) -> Self {
+        let source = Arc::new(registry.clone());
+        Self::reading(registry, source)
+    }
+
+    /// The content of `registry`, read through `source`.
+    pub(crate) fn reading(registry: MemoryRegistry, source: Arc<dyn Source>) -> Self {
         let url: ContainerUrl = "file:///memory/source".parse().unwrap();
         let container = MemoryContainer::new(url.clone());
         let containers = Containers::new(Arc::new(FixedSecrets::default()));
@@ -72,7 +83,6 @@ impl World {
             import_pipeline: Some("default".parse().unwrap()),
             import_destination: None,
         }];
-        let source: Arc<dyn Source> = Arc::new(registry.clone());
         let sources = BTreeMap::from([("source".parse().unwrap(), source)]);
         let exporter =
             Exporter::new(sources, Arc::new(containers), routes.clone(), ExportSettings::default());
@@ -113,6 +123,17 @@ impl World {
         self.put(repository, tag, &json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers}))
     }
 
+    /// An image of a config of 200 bytes and one layer that is named by its SHA-512. Returns the layer's digest.
+    pub(crate) fn image_of_sha512(&self, repository: &str, tag: &str, size: usize) -> Digest {
+        let config = self.blob(repository, content("config", 200), "application/x");
+        let layer = content("layer by its SHA-512", size);
+        let digest = Digest::compute(Algorithm::Sha512, &layer);
+        self.registry.put_blob_as(&self::repository(repository), digest.clone(), layer);
+        let layer = json!({"mediaType": "application/x", "digest": digest.to_string(), "size": size});
+        self.put(repository, Some(tag), &json!({"schemaVersion": 2, "config": config, "layers": [layer]}));
+        digest
+    }
+
     pub(crate) fn work(&self, artifacts: &[&str]) -> ExportPart {
         ExportPart {
             execution: Execution { id: "run-1".parse().unwrap(), generation: 5 },
@@ -130,7 +151,7 @@ impl World {
     }
 
     pub(crate) async fn export(&self, work: &ExportPart) -> Result<Outcome<ExportPart>, Failure> {
-        self.exporter.handle(work, &context(Duration::from_secs(600))).await
+        self.exporter.handle(work, &context(SLICE)).await
     }
 
     /// What the committed bundle holds, with every byte of it verified.
@@ -174,4 +195,19 @@ pub(crate) fn left_out(outcome: &Outcome<ExportPart>) -> Vec<(String, Code, Stri
         other => panic!("{other:?}"),
     };
     failed.iter().map(of).collect()
+}
+
+/// A storage error that passes.
+pub(crate) fn outage(world: &World) -> StorageError {
+    StorageError::Unavailable {
+        container: world.container.url().clone(),
+        reason: "outage".into(),
+        retry_after: None,
+    }
+}
+
+/// Two images with small and large layers.
+pub(crate) fn prepare(world: &World) {
+    world.image("a", Some("1"), &[100, 30 * MIB]);
+    world.image("b", Some("1"), &[100, 17 * MIB, 3 * MIB]);
 }
