@@ -29,6 +29,8 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) ledger: &'a Ledger,
     pub(crate) stages: &'a [Stage],
     pub(crate) doer: Doer<'a>,
+    /// Whether artifacts that fail are passed over.
+    pub(crate) keeps_going: bool,
 }
 
 impl Conclusion<'_> {
@@ -43,8 +45,6 @@ impl Conclusion<'_> {
         format: OutputFormat,
         screen: &Screen,
     ) -> Result<Exit, Problem> {
-        let problem = ended.err().or_else(|| self.ledger.failure().cloned());
-        let problem = problem.map(|problem| reword(problem, self.doer));
         let stages = self.stages.iter().map(|stage| (*stage, self.ledger.counters(*stage))).collect();
         let messages =
             self.ledger.parts().values().flat_map(|part| part.imported.values().flatten().cloned());
@@ -52,7 +52,13 @@ impl Conclusion<'_> {
         for row in &mut artifacts {
             reword_row(row, self.doer);
         }
-        let failed = failed_artifacts(&artifacts).map(|problem| reword(problem, self.doer));
+        let failed = failed_artifacts(&artifacts);
+        // A part of which nothing could be carried is artifacts that failed, where another part carried some.
+        let is_partial =
+            self.keeps_going && failed.is_some() && artifacts.iter().any(|row| row.outcome != "failed");
+        let part = || self.ledger.failure().filter(|_| !is_partial).cloned();
+        let problem = ended.err().or_else(part).map(|problem| reword(problem, self.doer));
+        let failed = failed.map(|problem| reword(problem, self.doer));
         let findings = Findings {
             command: self.command,
             execution: self.execution,

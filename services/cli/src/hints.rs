@@ -58,6 +58,11 @@ fn of_command(code: Code, problem: &Problem, stores: &[&Store]) -> Option<String
         Code::RegistryForbidden => {
             "log in with `docker login REGISTRY`, or check what this user may pull and push there".to_owned()
         }
+        // Containers have no such list here: what is denied is where a registry led to.
+        Code::EgressDenied => {
+            "where you trust that host with the registry's credentials, say --allow-host HOST[:PORT]"
+                .to_owned()
+        }
         Code::RegistryUnavailable | Code::StorageUnavailable | Code::SourceChanged
             if problem.hint.is_none() =>
         {

@@ -6,18 +6,20 @@ use std::sync::Arc;
 use transship_model::Failure;
 use transship_registry::{DockerConfig, RegistryClient, RegistrySettings};
 
+use crate::args::ReachArgs;
 use crate::exit::Problem;
 
-/// A client of the registry `text`, which is a host or a URL. Plain HTTP is for this machine, and for hosts
-/// among `insecure`.
+/// A client of the registry `text`, which is a host or a URL. Plain HTTP is for this machine, and for hosts that
+/// `reach` names insecure.
 ///
 /// # Errors
-/// Where the text is not the address of a registry.
-pub(crate) fn connect(text: &str, insecure: &[String]) -> Result<RegistryClient, Problem> {
-    let address = address(text, insecure);
+/// Where the text is not the address of a registry, or a host that is allowed beside it is not a host.
+pub(crate) fn connect(text: &str, reach: &ReachArgs) -> Result<RegistryClient, Problem> {
+    let address = address(text, &reach.insecure);
     let mut settings =
         RegistrySettings::new(&address.url).with_credentials(Arc::new(DockerConfig::from_environment()));
     settings.insecure = address.insecure;
+    settings.allowed_hosts.clone_from(&reach.allowed);
     RegistryClient::new(settings).map_err(|error| {
         let problem = Problem::from(Failure::from(error));
         match address.url.starts_with("http://") && !address.insecure {
@@ -90,11 +92,13 @@ mod tests {
 
     #[test]
     fn plain_http_to_another_machine_is_refused_with_the_option_that_allows_it() {
-        let problem = connect("http://r.example:5000", &[]).map(drop).unwrap_err();
+        let nothing = ReachArgs::default();
+        let problem = connect("http://r.example:5000", &nothing).map(drop).unwrap_err();
         assert_eq!(problem.exit.code(), 2);
         assert_eq!(problem.hint.unwrap(), "use https, or say --insecure-registry r.example");
-        assert!(connect("http://r.example:5000", &["r.example".to_owned()]).is_ok());
-        let problem = connect("https://r.example/v2", &[]).map(drop).unwrap_err();
+        let named = ReachArgs { insecure: vec!["r.example".to_owned()], ..ReachArgs::default() };
+        assert!(connect("http://r.example:5000", &named).is_ok());
+        let problem = connect("https://r.example/v2", &nothing).map(drop).unwrap_err();
         assert!(problem.hint.unwrap().starts_with("a registry is HOST"));
     }
 }

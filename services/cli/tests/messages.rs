@@ -62,6 +62,18 @@ async fn an_artifact_that_does_not_exist_is_named() -> Result<()> {
         (&"partial".into(), &1.into())
     );
     assert_eq!(report["artifacts"][1]["code"], "ArtifactNotFound");
+    // Where each is a part of its own, the part that carries nothing is no other failure.
+    let place = world.home.directory("parts");
+    let options = ["--continue-on-errors", "--part-size", "1", "-o", "json"];
+    let parts = world.export(&place, &[&["team/app:1", "team/app:2"], &options[..]].concat()).await;
+    let report = parts.json();
+    let artifacts = &report["totals"]["artifacts"];
+    assert_eq!((parts.code, &report["outcome"]), (3, &"partial".into()), "{parts:?}");
+    assert_eq!((&artifacts["moved"], &artifacts["failed"]), (&1.into(), &1.into()), "{report}");
+    // And where nothing at all is carried, it is.
+    let place = world.home.directory("nothing");
+    let nothing = world.export(&place, &["team/app:2", "--continue-on-errors"]).await;
+    assert_eq!(nothing.code, 1, "{nothing:?}");
     Ok(())
 }
 

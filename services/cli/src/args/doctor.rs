@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::InsecureArgs;
+use super::ReachArgs;
 use super::connection::ConnectionArgs;
 use super::help::{CONTROL, TEMPLATE};
 
@@ -23,7 +23,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "REGISTRY")]
     pub(crate) address: Option<String>,
     #[command(flatten)]
-    pub(crate) insecure: InsecureArgs,
+    pub(crate) reach: ReachArgs,
     /// Also try this place: a directory, a file: URL, or the URL of an Azure container
     #[arg(long, value_name = "PLACE")]
     pub(crate) container: Option<String>,

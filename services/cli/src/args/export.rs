@@ -6,7 +6,7 @@ use clap::Args;
 use transship_model::BlobName;
 
 use super::help::{TEMPLATE, after};
-use super::{ExportOptionArgs, InsecureArgs, ReferenceArgs};
+use super::{ExportOptionArgs, ReachArgs, ReferenceArgs};
 
 /// Write artifacts of a registry, and everything that belongs to them, into a bundle in storage.
 ///
@@ -43,5 +43,5 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
-    pub(crate) insecure: InsecureArgs,
+    pub(crate) reach: ReachArgs,
 }

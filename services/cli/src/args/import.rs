@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args};
 use transship_model::BlobName;
 
 use super::help::{TEMPLATE, after};
-use super::{ImportOptionArgs, InsecureArgs};
+use super::{ImportOptionArgs, ReachArgs};
 
 /// Push the artifacts of a bundle to a registry.
 ///
@@ -49,5 +49,5 @@ pub(crate) struct ImportArgs {
     #[command(flatten)]
     pub(crate) options: ImportOptionArgs,
     #[command(flatten)]
-    pub(crate) insecure: InsecureArgs,
+    pub(crate) reach: ReachArgs,
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use transship_model::ArtifactReference;
 
-use super::InsecureArgs;
+use super::ReachArgs;
 use super::connection::ConnectionArgs;
 use super::help::{CONTROL, TEMPLATE};
 
@@ -69,7 +69,7 @@ pub(crate) struct RepositoryListArgs {
     #[arg(long, value_name = "REGISTRY")]
     pub(crate) address: Option<String>,
     #[command(flatten)]
-    pub(crate) insecure: InsecureArgs,
+    pub(crate) reach: ReachArgs,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

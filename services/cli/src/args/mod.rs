@@ -34,7 +34,7 @@ pub(crate) use pipeline::{
 };
 pub(crate) use route::{RouteArgs, RouteCommand, RouteCreateArgs};
 pub(crate) use run::{RunArgs, RunCleanArgs, RunCommand, RunCreateArgs, RunExportArgs, RunListArgs};
-pub(crate) use shared::{ExportOptionArgs, ImportOptionArgs, InsecureArgs, ReferenceArgs};
+pub(crate) use shared::{ExportOptionArgs, ImportOptionArgs, ReachArgs, ReferenceArgs};
 pub(crate) use transfer::TransferArgs;
 
 use help::{EXIT_CODES, TEMPLATE};

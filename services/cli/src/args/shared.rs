@@ -16,12 +16,16 @@ pub(crate) struct ReferenceArgs {
     pub(crate) artifacts_file: Option<PathBuf>,
 }
 
-/// Registries that are reached over plain HTTP.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct InsecureArgs {
+/// How registries are reached.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ReachArgs {
     /// Reach this registry over plain HTTP; one on this machine needs no such word [repeatable]
     #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
-    pub(crate) hosts: Vec<String>,
+    pub(crate) insecure: Vec<String>,
+    /// Let a registry send its credentials to this host too, where its tokens or uploads are; .DOMAIN is every host
+    /// below it [repeatable]
+    #[arg(long = "allow-host", value_name = "HOST[:PORT]")]
+    pub(crate) allowed: Vec<String>,
 }
 
 /// Options of an export.

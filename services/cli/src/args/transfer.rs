@@ -6,7 +6,7 @@ use clap::Args;
 use transship_model::BlobName;
 
 use super::help::{TEMPLATE, after};
-use super::{ExportOptionArgs, ImportOptionArgs, InsecureArgs, ReferenceArgs};
+use super::{ExportOptionArgs, ImportOptionArgs, ReachArgs, ReferenceArgs};
 
 /// Move artifacts from one registry to another: export, copy and import in one process.
 ///
@@ -57,5 +57,5 @@ pub(crate) struct TransferArgs {
     #[command(flatten)]
     pub(crate) import: ImportOptionArgs,
     #[command(flatten)]
-    pub(crate) insecure: InsecureArgs,
+    pub(crate) reach: ReachArgs,
 }

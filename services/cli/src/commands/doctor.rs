@@ -236,7 +236,7 @@ async fn registries(args: &DoctorArgs, control: Option<&ControlPlane>) -> Vec<Ch
 }
 
 async fn registry(address: &str, args: &DoctorArgs) -> Check {
-    let client = match connect(address, &args.insecure.hosts) {
+    let client = match connect(address, &args.reach) {
         Ok(client) => client,
         Err(problem) => return Check::failed(REGISTRY, problem),
     };

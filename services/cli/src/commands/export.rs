@@ -37,7 +37,7 @@ pub(crate) async fn export(
     let started = Instant::now();
     let references =
         references::gather(&args.references.references, args.references.artifacts_file.as_deref())?;
-    let client = registry::connect(&args.registry, &args.insecure.hosts)?;
+    let client = registry::connect(&args.registry, &args.reach)?;
     let place = parse_place(&args.to)?;
     let store = Store::new("source-sas", place, args.to_sas_file.as_deref(), "--to-sas-file", &[SOURCE_SAS]);
     let containers = Arc::new(containers(&[&store])?);
@@ -69,6 +69,7 @@ pub(crate) async fn export(
         ledger: &ledger,
         stages: &[Stage::Exporter],
         doer: Doer::Command(&[&store]),
+        keeps_going: args.continue_on_errors,
     }
     .write(ended, format, screen)
 }

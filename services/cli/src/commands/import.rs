@@ -35,7 +35,7 @@ pub(crate) async fn import(
     screen: &Screen,
 ) -> Result<Exit, Problem> {
     let started = Instant::now();
-    let client = registry::connect(&args.registry, &args.insecure.hosts)?;
+    let client = registry::connect(&args.registry, &args.reach)?;
     let interrupted = interrupt::watch(screen)?;
     let located = unless_interrupted(&interrupted, find(args)).await?;
     if let (Some(name), count @ 2..) = (&args.options.name_as, located.parts.len()) {
@@ -74,6 +74,7 @@ pub(crate) async fn import(
         ledger: &ledger,
         stages: &[Stage::Importer],
         doer: Doer::Command(&[&located.store]),
+        keeps_going: args.continue_on_errors,
     }
     .write(ended, format, screen)
 }

@@ -72,7 +72,7 @@ pub(crate) async fn repository(
     format: OutputFormat,
     screen: &Screen,
 ) -> Result<Exit, Problem> {
-    let RepositoryCommand::List(RepositoryListArgs { address, insecure, connection }) = &args.command;
+    let RepositoryCommand::List(RepositoryListArgs { address, reach, connection }) = &args.command;
     let address = match address {
         Some(address) => address.clone(),
         None => {
@@ -80,7 +80,7 @@ pub(crate) async fn repository(
             login_server(&control, &control.registry_of(Kind::ExportPipeline)?).await?
         }
     };
-    let registry = connect(&address, &insecure.hosts)?;
+    let registry = connect(&address, reach)?;
     let listed = registry.list_repositories().await;
     let listed = listed
         .map_err(|error| reword(Failure::from(error).into(), Doer::Command(&[])))?

@@ -208,6 +208,7 @@ async fn wait(
         ledger: &ledger,
         stages: &[Stage::Exporter, Stage::BlobCopier, Stage::Importer],
         doer: Doer::Services,
+        keeps_going: args.continue_on_errors,
     }
     .write(ended, format, screen)
 }

@@ -49,8 +49,8 @@ pub(crate) async fn transfer(
     let started = Instant::now();
     let references =
         references::gather(&args.references.references, args.references.artifacts_file.as_deref())?;
-    let source = registry::connect(&args.from_registry, &args.insecure.hosts)?;
-    let target = registry::connect(&args.to_registry, &args.insecure.hosts)?;
+    let source = registry::connect(&args.from_registry, &args.reach)?;
+    let target = registry::connect(&args.to_registry, &args.reach)?;
     let interrupted = interrupt::watch(screen)?;
     let looking = look_up(&source, &references, args.continue_on_errors);
     let resolved = unless_interrupted(&interrupted, looking)
@@ -83,6 +83,7 @@ pub(crate) async fn transfer(
         ledger: &ledger,
         stages: &way.stages(),
         doer: Doer::Command(&way.stores()),
+        keeps_going: args.continue_on_errors,
     }
     .write(ended, format, screen);
     way.close(is_done);
