@@ -7,7 +7,7 @@ use serde::Deserialize;
 use transship_api::{
     ExportPolicy, Registry, RegistryPolicies, RegistryProperties, ResourceId, is_registry_name,
 };
-use transship_model::{RegistryName, SecretName};
+use transship_model::{Identity, RegistryName, SecretName};
 use transship_registry::RegistryConfig;
 
 /// A registry of the configuration.
@@ -43,6 +43,12 @@ pub struct RegistryEntry {
     /// Another Docker configuration file (`auths` and credential helpers) than that of the process.
     #[serde(default)]
     pub docker_config: Option<PathBuf>,
+    /// The identity that speaks to a registry in Azure.
+    #[serde(default)]
+    pub identity: Option<Identity>,
+    /// The service that tokens of `identity` are for.
+    #[serde(default)]
+    pub identity_audience: Option<String>,
 }
 
 /// Whether something is allowed.
@@ -88,6 +94,8 @@ impl RegistryEntry {
             username: self.username.clone(),
             password_secret: self.password_secret.clone(),
             docker_config: self.docker_config.clone(),
+            identity: self.identity.clone(),
+            identity_audience: self.identity_audience.clone(),
         }
     }
 }

@@ -38,8 +38,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
         );
     }
     let keyring = config.secrets.clone().keyring()?;
-    let secrets = Arc::clone(&keyring.secrets);
-    let containers = Arc::new(Containers::with_keyring(keyring));
+    let containers = Arc::new(Containers::with_keyring(keyring.clone()));
     let store = Store::open(&state_url(&config.state)?).await?;
     let bus = transship_stage::connect("broker", &config.broker, "transship-control-plane")?;
     process.readiness.watch("broker", bus.state(), transship_stage::judge);
@@ -59,7 +58,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
     let schedules = Schedules::new(
         store.clone(),
         Arc::clone(&shared),
-        Arc::new(RegistryCatalogs::new(shared, secrets)),
+        Arc::new(RegistryCatalogs::new(shared, keyring)),
         ScheduleSettings { max_artifacts: config.limits.artifacts_per_run },
     );
     let schedules = Arc::new(schedules.with_wake(core.wake.clone()));

@@ -19,7 +19,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
     let sources = RegistryClients::of(
         &config.registries,
         config.azure_registries,
-        &keyring.secrets,
+        &keyring,
         |client| -> Arc<dyn Source> { Arc::new(client) },
     )?;
     let containers = Containers::with_keyring(keyring);

@@ -21,7 +21,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
     let targets = RegistryClients::of(
         &config.registries,
         config.azure_registries,
-        &secrets,
+        &keyring,
         |client| -> Arc<dyn Target> { Arc::new(client) },
     )?;
     let pipelines = config.pipelines.into_iter().map(|(name, pipeline)| (name, pipeline.into())).collect();

@@ -107,7 +107,8 @@ impl fmt::Display for VaultSecret {
 }
 
 /// An identity that the platform gives to a process.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Identity {
     /// The process's own: system-assigned, or the workload identity of its pod.
     System,
@@ -115,6 +116,14 @@ pub enum Identity {
     Client(Box<str>),
     /// A user-assigned one, by its resource id.
     Resource(Box<str>),
+}
+
+impl TryFrom<String> for Identity {
+    type Error = CredentialNameError;
+
+    fn try_from(text: String) -> Result<Self, CredentialNameError> {
+        text.parse()
+    }
 }
 
 impl FromStr for Identity {

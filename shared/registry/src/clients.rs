@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use transship_model::{Failure, RegistryName};
-use transship_secrets::Secrets;
+use transship_secrets::Keyring;
 
 use crate::{RegistryClient, RegistryConfig, registry_clients};
 
@@ -35,20 +35,20 @@ impl<P: ?Sized + 'static> RegistryClients<P> {
     pub fn of(
         registries: &BTreeMap<RegistryName, RegistryConfig>,
         azure: bool,
-        secrets: &Arc<dyn Secrets>,
+        keyring: &Keyring,
         as_port: fn(RegistryClient) -> Arc<P>,
     ) -> Result<Self, Failure> {
-        let clients = Self::from(registry_clients(registries, secrets, as_port)?);
-        Ok(if azure { clients.with_azure(Arc::clone(secrets), as_port) } else { clients })
+        let clients = Self::from(registry_clients(registries, keyring, as_port)?);
+        Ok(if azure { clients.with_azure(keyring.clone(), as_port) } else { clients })
     }
 
     /// The same, and a name without an entry means `NAME.azurecr.io`, where a registry in Azure can have it. Its
     /// credentials come from the Docker configuration file.
     #[must_use]
-    pub fn with_azure(self, secrets: Arc<dyn Secrets>, as_port: fn(RegistryClient) -> Arc<P>) -> Self {
+    pub fn with_azure(self, keyring: Keyring, as_port: fn(RegistryClient) -> Arc<P>) -> Self {
         let make = move |name: &RegistryName| {
             let url = format!("https://{}.azurecr.io", name.as_str().to_ascii_lowercase());
-            RegistryConfig::new(url).client(name, &secrets).map(as_port)
+            RegistryConfig::new(url).client(name, &keyring).map(as_port)
         };
         Self { azure: Some(Box::new(make)), ..self }
     }
@@ -91,14 +91,14 @@ mod tests {
 
     #[test]
     fn a_name_without_an_entry_means_a_registry_in_azure_where_the_process_says_so() {
-        let secrets: Arc<dyn Secrets> = Arc::new(FixedSecrets::default());
+        let keyring = Keyring::of_secrets(Arc::new(FixedSecrets::default()));
         let name = |text: &str| text.parse::<RegistryName>().unwrap();
-        let own = RegistryConfig::new("https://r.example").client(&name("source"), &secrets).unwrap();
+        let own = RegistryConfig::new("https://r.example").client(&name("source"), &keyring).unwrap();
         let own: Arc<dyn Source> = Arc::new(own);
         let clients = RegistryClients::from(BTreeMap::from([(name("source"), own)]));
         assert_eq!(clients.get(&name("source")).unwrap().unwrap().host(), "r.example");
         assert!(clients.get(&name("Contoso")).unwrap().is_none());
-        let clients = clients.with_azure(secrets, |client| Arc::new(client));
+        let clients = clients.with_azure(keyring, |client| Arc::new(client));
         assert_eq!(clients.get(&name("source")).unwrap().unwrap().host(), "r.example");
         let contoso = clients.get(&name("Contoso")).unwrap().unwrap();
         assert_eq!(contoso.host(), "contoso.azurecr.io");

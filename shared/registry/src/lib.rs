@@ -43,7 +43,7 @@ mod wire;
 pub use catalog::Catalog;
 pub use client::RegistryClient;
 pub use clients::RegistryClients;
-pub use config::{RegistryConfig, registry_clients};
+pub use config::{REGISTRY_AUDIENCE, RegistryConfig, registry_clients};
 pub use credentials::{CredentialError, CredentialSource, Credentials, StaticCredentials};
 pub use docker_config::DockerConfig;
 pub use error::RegistryError;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use transship_model::{Code, Failure, Identity};
 use transship_secrets::{
     AllowedHosts, KeyVault, Keyring, Platform, PlatformError, PlatformTokens, STORAGE_AUDIENCE,
@@ -28,7 +28,6 @@ pub struct SecretsConfig {
     pub storage_suffixes: Vec<String>,
     /// The identity that reads vaults: `identity:system`, `identity:client:ID` or `identity:resource:ID`. Default
     /// `identity:system`, which is the workload identity in a pod that has one.
-    #[serde(deserialize_with = "identity")]
     pub vault_identity: Identity,
     /// Microsoft Entra, for workload identities. Default: `AZURE_AUTHORITY_HOST`, which the platform sets, else
     /// `https://login.microsoftonline.com`.
@@ -58,10 +57,6 @@ impl Default for SecretsConfig {
             plain_http_to_loopback: false,
         }
     }
-}
-
-fn identity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Identity, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
 impl SecretsConfig {

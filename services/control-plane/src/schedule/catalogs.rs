@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use transship_model::{Code, Failure, RegistryName};
 use transship_registry::{Catalog, RegistryConfig};
-use transship_secrets::Secrets;
+use transship_secrets::Keyring;
 
 use crate::registries::Registries;
 
@@ -21,14 +21,14 @@ pub trait Catalogs: Send + Sync {
 /// The registries of the configuration. Each client is made once and kept, with its connections and tokens.
 pub struct RegistryCatalogs {
     registries: Arc<Registries>,
-    secrets: Arc<dyn Secrets>,
+    keyring: Keyring,
     clients: Mutex<HashMap<RegistryName, Arc<dyn Catalog>>>,
 }
 
 impl RegistryCatalogs {
-    /// Clients of `registries`, whose passwords are among `secrets`.
-    pub fn new(registries: Arc<Registries>, secrets: Arc<dyn Secrets>) -> Self {
-        Self { registries, secrets, clients: Mutex::default() }
+    /// Clients of `registries`, whose passwords and identities are in `keyring`.
+    pub fn new(registries: Arc<Registries>, keyring: Keyring) -> Self {
+        Self { registries, keyring, clients: Mutex::default() }
     }
 }
 
@@ -43,19 +43,11 @@ impl Catalogs for RegistryCatalogs {
             Failure::permanent(Code::ConfigurationInvalid, message)
                 .with_hint("add [registries.NAME] to the control plane's configuration")
         })?;
-        let mut config = RegistryConfig::new(resolved.url);
-        if let Some(given) = resolved.config {
-            config = RegistryConfig {
-                insecure: given.insecure,
-                allowed_hosts: given.allowed_hosts,
-                ca_file: given.ca_file,
-                username: given.username,
-                password_secret: given.password_secret,
-                docker_config: given.docker_config,
-                ..config
-            };
-        }
-        let client: Arc<dyn Catalog> = Arc::new(config.client(name, &self.secrets)?);
+        let config = match &resolved.config {
+            Some(entry) => RegistryConfig { url: resolved.url, ..entry.reach() },
+            None => RegistryConfig::new(resolved.url),
+        };
+        let client: Arc<dyn Catalog> = Arc::new(config.client(name, &self.keyring)?);
         clients.insert(name.clone(), Arc::clone(&client));
         Ok(client)
     }

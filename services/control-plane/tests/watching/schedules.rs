@@ -11,7 +11,7 @@ use transship_control_plane::state::{Origin, RunKind, RunState};
 use transship_model::{Code, Digest, MediaType, Repository, Selector};
 use transship_registry::{Content, Manifest, RegistryClient, RegistrySettings, Target as _};
 use transship_rig::{Registry, Side};
-use transship_secrets::FixedSecrets;
+use transship_secrets::{FixedSecrets, Keyring};
 
 use crate::scene::{Running, Scene, fresh, until};
 
@@ -75,7 +75,8 @@ impl Source {
 }
 
 pub(crate) fn schedules(scene: &Scene) -> (Arc<Schedules>, Running) {
-    let catalogs = RegistryCatalogs::new(Arc::clone(&scene.registries), Arc::new(FixedSecrets::default()));
+    let keyring = Keyring::of_secrets(Arc::new(FixedSecrets::default()));
+    let catalogs = RegistryCatalogs::new(Arc::clone(&scene.registries), keyring);
     let (store, registries) = (scene.store.clone(), Arc::clone(&scene.registries));
     let schedules =
         Arc::new(Schedules::new(store, registries, Arc::new(catalogs), ScheduleSettings::default()));
