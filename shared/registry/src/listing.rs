@@ -24,12 +24,33 @@ const PAGE: usize = 1000;
 const MAX_PAGE_BYTES: u64 = 16 * 1024 * 1024;
 /// The most pages of one list.
 const MAX_PAGES: usize = 10_000;
+/// The most pages in a row that bring nothing new.
+const MAX_BARREN: usize = 16;
 /// The most tags of one repository.
 const MAX_TAGS: usize = 1_000_000;
 /// The most repositories of one registry.
 const MAX_REPOSITORIES: usize = 100_000;
 /// The most referrers of one manifest.
 const MAX_REFERRERS: usize = 10_000;
+
+/// The pages of one list. No registry can make it endless, and an empty page does not end it.
+struct Pages {
+    seen: HashSet<Url>,
+    barren: usize,
+}
+
+impl Pages {
+    fn from(first: &Url) -> Self {
+        Self { seen: HashSet::from([first.clone()]), barren: 0 }
+    }
+
+    /// Whether to go on at `next`, after a page that brought something new or did not.
+    fn go_on(&mut self, next: &Url, is_barren: bool) -> bool {
+        self.barren = if is_barren { self.barren + 1 } else { 0 };
+        let is_new = self.seen.insert(next.clone());
+        !is_barren || (is_new && self.barren <= MAX_BARREN)
+    }
+}
 
 #[derive(Deserialize)]
 struct TagPage {
@@ -48,11 +69,11 @@ struct ReferrerPage {
 }
 
 impl Inner {
-    /// All tags, sorted. A page that brings nothing new ends the list, so no registry can make it endless.
+    /// All tags, sorted.
     pub(crate) async fn list_tags(&self, repository: &Repository) -> Result<Vec<Tag>, RegistryError> {
         let first = self.address(repository, "tags/list");
         let mut page = with_query(&first, &[("n", &PAGE.to_string())]);
-        let mut tags = BTreeSet::new();
+        let (mut tags, mut pages) = (BTreeSet::new(), Pages::from(&page));
         for _ in 0..MAX_PAGES {
             let call =
                 Call::new(Method::GET, page, Scopes::pull(repository), format!("list tags of {repository}"));
@@ -75,14 +96,14 @@ impl Inner {
             if tags.len() > MAX_TAGS {
                 return Err(self.wire.protocol(&call, format!("more than {MAX_TAGS} tags")));
             }
+            let is_barren = tags.len() == before;
             page = match (next, listed.last()) {
-                _ if tags.len() == before => break,
-                (Some(next), _) => next,
+                (Some(next), _) if pages.go_on(&next, is_barren) => next,
                 // A full page without a link: registries that page without saying so.
-                (None, Some(last)) if listed.len() >= PAGE => {
+                (None, Some(last)) if listed.len() >= PAGE && !is_barren => {
                     with_query(&first, &[("n", &PAGE.to_string()), ("last", last)])
                 }
-                (None, _) => break,
+                _ => break,
             };
         }
         Ok(tags.into_iter().collect())
@@ -93,7 +114,7 @@ impl Inner {
         let mut first = self.base.clone();
         first.set_path("/v2/_catalog");
         let mut page = with_query(&first, &[("n", &PAGE.to_string())]);
-        let mut repositories = BTreeSet::new();
+        let (mut repositories, mut pages) = (BTreeSet::new(), Pages::from(&page));
         for number in 0..MAX_PAGES {
             let call = Call::new(Method::GET, page, Scopes::Catalog, "list repositories");
             let (headers, body) = match self.wire.fetch(&call, MAX_PAGE_BYTES).await? {
@@ -113,13 +134,13 @@ impl Inner {
             if repositories.len() > MAX_REPOSITORIES {
                 return Err(self.wire.protocol(&call, format!("more than {MAX_REPOSITORIES} repositories")));
             }
+            let is_barren = repositories.len() == before;
             page = match (next, listed.last()) {
-                _ if repositories.len() == before => break,
-                (Some(next), _) => next,
-                (None, Some(last)) if listed.len() >= PAGE => {
+                (Some(next), _) if pages.go_on(&next, is_barren) => next,
+                (None, Some(last)) if listed.len() >= PAGE && !is_barren => {
                     with_query(&first, &[("n", &PAGE.to_string()), ("last", last)])
                 }
-                (None, _) => break,
+                _ => break,
             };
         }
         Ok(Some(repositories.into_iter().collect()))
@@ -166,22 +187,27 @@ impl Inner {
     ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
         let mut page = self.address(repository, &format!("referrers/{subject}"));
         let mut found: Vec<Descriptor> = Vec::new();
-        let mut known = HashSet::new();
-        for _ in 0..MAX_PAGES {
+        let (mut known, mut pages) = (HashSet::new(), Pages::from(&page));
+        for number in 0..MAX_PAGES {
             let operation = format!("list referrers of {repository}@{subject}");
             let call = Call::new(Method::GET, page, Scopes::pull(repository), operation);
             let call = call.header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX));
             // A page is an index, and so no larger than a manifest may be.
             let (headers, body) = match self.wire.fetch(&call, MAX_MANIFEST_BYTES).await? {
                 Fetched::Body(headers, body) => (headers, body),
-                Fetched::Other(answer) if matches!(answer.status().as_u16(), 400 | 404 | 405) => {
+                Fetched::Other(answer)
+                    if number == 0 && matches!(answer.status().as_u16(), 400 | 404 | 405) =>
+                {
                     return Ok(None);
                 }
                 Fetched::Other(answer) => return Err(self.wire.refused(&call, answer).await),
             };
             // Registries without the API may answer an unknown path with a page of their own.
             if content_type(&headers) != Some(MediaType::OCI_INDEX) {
-                return Ok(None);
+                return match number {
+                    0 => Ok(None),
+                    _ => Err(self.wire.protocol(&call, "a further page that is no index")),
+                };
             }
             let next = self.next(&call, &headers)?;
             let listed = self.parse::<ReferrerPage>(&call, &body)?.manifests.unwrap_or_default();
@@ -191,7 +217,7 @@ impl Inner {
                 return Err(self.too_many_referrers(subject));
             }
             match next {
-                Some(next) if found.len() > before => page = next,
+                Some(next) if pages.go_on(&next, found.len() == before) => page = next,
                 _ => break,
             }
         }

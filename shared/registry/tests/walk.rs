@@ -69,6 +69,9 @@ impl Shelf {
                 Some(manifest) => Ok(Answer::Manifest(manifest.clone())),
                 None => Ok(Answer::NotThere),
             },
+            Ask::Referrers { subject, .. } if self.broken.contains(&format!("referrers of {subject}")) => {
+                Err(Failure::permanent(Code::DigestMismatch, "no list"))
+            }
             Ask::Referrers { subject, .. } => {
                 let descriptors = self.referrers.get(subject).cloned().unwrap_or_default();
                 Ok(Answer::Referrers(Referrers { descriptors, fallback: None }))
@@ -141,9 +144,14 @@ fn referrers_that_refer_to_each_other_without_end_stop_at_the_depth() {
         shelf.referrers.insert(subject, vec![descriptor(&next, MediaType::OCI_MANIFEST)]);
         subject = next;
     }
-    let failure = shelf.walk(&["a:v1"], WalkLimits::default()).map(drop).unwrap_err();
-    assert_eq!(failure.code, Code::LimitExceeded);
-    assert!(shelf.walk(&["a:v1"], WalkLimits { depth: 40, ..WalkLimits::default() }).is_ok());
+    shelf.image(Some("v2"), "neighbour", None);
+    let walk = |limits| codes(&shelf.walk(&["a:v1", "a:v2"], limits).unwrap().0);
+    assert_eq!(walk(WalkLimits::default()), [Some(Code::LimitExceeded), None]);
+    assert_eq!(walk(WalkLimits { depth: 40, ..WalkLimits::default() }), [None, None]);
+    // What one artifact has too deep another one may have near: then all of it is known.
+    let near =
+        shelf.walk(&["a:v1", &format!("a@{subject}")], WalkLimits { depth: 38, ..WalkLimits::default() });
+    assert_eq!(codes(&near.unwrap().0), [None, None]);
 }
 
 #[test]
@@ -152,8 +160,13 @@ fn a_wide_index_stops_at_the_number_of_nodes_and_the_same_child_counts_once() {
     let children: Vec<_> = (0..50).map(|i| shelf.image(None, &i.to_string(), None)).collect();
     shelf.index(Some("wide"), &children);
     shelf.index(Some("same"), &vec![children[0].clone(); 50]);
+    // A list of what is nowhere.
+    shelf.index(Some("nothing"), &(0..50).map(|i: u64| Digest::sha256(&i.to_be_bytes())).collect::<Vec<_>>());
     let limits = WalkLimits { nodes: 20, ..WalkLimits::default() };
     assert_eq!(shelf.walk(&["a:wide"], limits).map(drop).unwrap_err().code, Code::LimitExceeded);
+    let mut walk = Walk::new(vec!["a:nothing".parse().unwrap()], limits);
+    let root = walk.asks().into_iter().map(|ask| walk.answer(&ask, shelf.answer(&ask)).map(drop));
+    assert_eq!(root.collect::<Result<Vec<_>, _>>().unwrap_err().code, Code::LimitExceeded);
     assert!(shelf.walk(&["a:same"], limits).is_ok());
 }
 
@@ -201,7 +214,9 @@ fn codes(walked: &Walked) -> Vec<Option<Code>> {
 
 #[test]
 fn an_artifact_fails_with_what_belongs_to_it_and_cannot_be_read_and_its_neighbour_does_not() {
-    for broken in ["referrer", "referrer of the referrer", "child of a referrer", "cosign"] {
+    for broken in
+        ["referrer", "referrer of the referrer", "child of a referrer", "list of referrers", "cosign"]
+    {
         let mut shelf = Shelf::default();
         let (one, image) = (shelf.image(None, "one", None), shelf.image(Some("whole"), "whole", None));
         shelf.index(Some("v1"), std::slice::from_ref(&one));
@@ -221,6 +236,7 @@ fn an_artifact_fails_with_what_belongs_to_it_and_cannot_be_read_and_its_neighbou
             "referrer" => (referrer.to_string(), 0),
             "referrer of the referrer" => (second.to_string(), 0),
             "child of a referrer" => (child.to_string(), 0),
+            "list of referrers" => (format!("referrers of {second}"), 0),
             _ => (cosign, 1),
         };
         shelf.broken.insert(unreadable.clone());

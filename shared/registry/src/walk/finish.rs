@@ -51,12 +51,21 @@ impl Walk {
                 if let Some(failure) = self.bereft.get(&place) {
                     return Err(failure.clone());
                 }
+                if self.too_deep.contains(&place) {
+                    return Err(self.too_deep_at(&place.1, repository));
+                }
                 if seen.insert(place.1.clone()) {
                     open.extend(attached.get(&place).into_iter().flatten());
                 }
             }
         }
         Ok(())
+    }
+
+    fn too_deep_at(&self, digest: &Digest, repository: &Repository) -> Failure {
+        let message = format!("nested deeper than {} at {digest} in {repository}", self.limits.depth);
+        Failure::permanent(Code::LimitExceeded, message)
+            .with_hint("indexes and referrers that refer to each other in a chain this long are not carried")
     }
 }
 

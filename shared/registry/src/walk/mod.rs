@@ -35,7 +35,11 @@ pub struct Walk {
     failed: BTreeMap<Digest, Failure>,
     /// Manifests with a referrer or a cosign tag that is there and cannot be carried.
     bereft: BTreeMap<(Repository, Digest), Failure>,
+    /// Manifests that were met too deep, and nowhere else so far.
+    too_deep: BTreeSet<(Repository, Digest)>,
     bytes: u64,
+    /// How many manifests were asked for.
+    manifests: usize,
     warnings: Vec<String>,
 }
 
@@ -69,7 +73,9 @@ impl Walk {
             found: BTreeSet::new(),
             failed: BTreeMap::new(),
             bereft: BTreeMap::new(),
+            too_deep: BTreeSet::new(),
             bytes: 0,
+            manifests: 0,
             warnings: Vec::new(),
         }
     }
@@ -117,7 +123,11 @@ impl Walk {
             (Ask::Referrers { repository, subject, depth, .. }, Ok(Answer::Referrers(referrers))) => {
                 self.take_referrers(repository, subject, *depth, referrers)
             }
-            (Ask::Referrers { .. }, Err(failure)) => Err(failure),
+            (Ask::Referrers { repository, subject, .. }, Err(failure)) => {
+                let failure = failure.while_doing(format_args!("listing the referrers of {subject}"));
+                self.bereft.entry((repository.clone(), subject.clone())).or_insert(failure);
+                Ok(Vec::new())
+            }
             (ask, Ok(_)) => {
                 Err(Failure::permanent(Code::Internal, format!("{ask:?} was answered with something else")))
             }
@@ -195,17 +205,16 @@ impl Walk {
 
     /// Visits a manifest whose view is known, in one repository: asks for what is below and beside it.
     fn visit(&mut self, repository: &Repository, digest: &Digest, depth: u32) -> Result<(), Failure> {
-        if !self.visited.insert((repository.clone(), digest.clone())) {
+        let place = (repository.clone(), digest.clone());
+        if self.visited.contains(&place) {
             return Ok(());
         }
-        if self.visited.len() > self.limits.nodes || depth > self.limits.depth {
-            let WalkLimits { depth, nodes, .. } = self.limits;
-            let bounds = format!(
-                "more than {nodes} manifests, or nested deeper than {depth}, at {digest} in {repository}"
-            );
-            return Err(Failure::permanent(Code::LimitExceeded, bounds)
-                .with_hint("split the run into smaller ones, or raise the limit"));
+        if depth > self.limits.depth {
+            self.too_deep.insert(place);
+            return Ok(());
         }
+        self.too_deep.remove(&place);
+        self.visited.insert(place);
         let view = self.views.get(digest).cloned();
         let Some(view) = view else { return Ok(()) };
         for blob in &view.blobs {
@@ -215,9 +224,13 @@ impl Walk {
             self.visit_child(repository, child, depth + 1)?;
         }
         let fallback = self.may_have(repository, &Tag::referrers_fallback(digest));
-        self.ask(Ask::Referrers { repository: repository.clone(), subject: digest.clone(), depth, fallback });
-        self.ask_cosign(repository, digest, depth + 1);
-        Ok(())
+        self.ask(Ask::Referrers {
+            repository: repository.clone(),
+            subject: digest.clone(),
+            depth,
+            fallback,
+        })?;
+        self.ask_cosign(repository, digest, depth + 1)
     }
 
     fn visit_child(
@@ -237,8 +250,7 @@ impl Walk {
             repository: repository.clone(),
             selector: Selector::Digest(child.digest.clone()),
             role: Role::Child { media_type: child.media_type.clone(), size: child.size, depth },
-        });
-        Ok(())
+        })
     }
 
     /// Whether the repository has this tag, or does not tell.
@@ -246,7 +258,7 @@ impl Walk {
         self.tags.get(repository).is_none_or(|tags| tags.contains(tag))
     }
 
-    fn ask_cosign(&mut self, repository: &Repository, digest: &Digest, depth: u32) {
+    fn ask_cosign(&mut self, repository: &Repository, digest: &Digest, depth: u32) -> Result<(), Failure> {
         for suffix in COSIGN_SUFFIXES {
             let tag = format!("{}-{}.{suffix}", digest.algorithm().name(), digest.hex()).parse::<Tag>();
             let Ok(tag) = tag else { continue };
@@ -256,15 +268,28 @@ impl Walk {
                     repository: repository.clone(),
                     selector: Selector::Tag(tag),
                     role,
-                });
+                })?;
             }
         }
+        Ok(())
     }
 
-    fn ask(&mut self, ask: Ask) {
-        if self.asked.insert(ask.clone()) {
-            self.asks.push(ask);
+    /// Asks what was not asked before. What is asked for counts, whether it will be there or not: a list costs its
+    /// sender nothing.
+    fn ask(&mut self, ask: Ask) -> Result<(), Failure> {
+        if !self.asked.insert(ask.clone()) {
+            return Ok(());
         }
+        if let Ask::Manifest { repository, .. } = &ask {
+            self.manifests += 1;
+            if self.manifests > self.limits.nodes {
+                let bound = format!("more than {} manifests, at {repository}", self.limits.nodes);
+                return Err(Failure::permanent(Code::LimitExceeded, bound)
+                    .with_hint("split the run into smaller ones"));
+            }
+        }
+        self.asks.push(ask);
+        Ok(())
     }
 
     fn need_blob(&mut self, repository: &Repository, blob: &Descriptor) {
@@ -294,7 +319,7 @@ impl Walk {
                 repository: repository.clone(),
                 selector: Selector::Digest(descriptor.digest.clone()),
                 role: Role::Referrer { subject: subject.clone(), depth: depth + 1 },
-            });
+            })?;
         }
         let Some(index) = referrers.fallback else { return Ok(Vec::new()) };
         let outer = index.content_type.as_ref().map(MediaType::as_str);
@@ -356,8 +381,7 @@ impl Walk {
         match (role, selector) {
             (Role::Artifact(index), _) => self.resolved[*index] = Some(Err(failure)),
             (Role::Referrer { subject, .. } | Role::Cosign { subject, .. }, _) => {
-                let failure =
-                    failure.while_doing(format_args!("{selector}, which belongs to {subject}"));
+                let failure = failure.while_doing(format_args!("{selector}, which belongs to {subject}"));
                 self.bereft.entry((repository.clone(), subject.clone())).or_insert(failure);
             }
             (Role::Child { .. }, Selector::Digest(digest)) => {

@@ -13,7 +13,7 @@ use crate::port::{Manifest, Referrers};
 pub struct WalkLimits {
     /// How deep indexes and referrers may nest below an artifact.
     pub depth: u32,
-    /// How many manifests the walk may visit in all.
+    /// How many manifests the walk may ask for, in all.
     pub nodes: usize,
     /// How many bytes the manifests and lists of referrers may have in all: what the walk knows of them takes about
     /// as much memory.

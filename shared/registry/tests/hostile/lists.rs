@@ -72,6 +72,29 @@ async fn a_list_of_tags_that_turns_in_circles_ends() {
 }
 
 #[tokio::test]
+async fn an_empty_page_does_not_end_a_list_and_empty_pages_without_end_do() {
+    let server = Server::start(|_| {
+        |request: &Request| match request.target.rsplit_once("last=") {
+            None => tags(&["a".into()]).header("link", "</v2/team/app/tags/list?last=1>; rel=next"),
+            Some((_, "1")) => tags(&[]).header("link", "</v2/team/app/tags/list?last=2>; rel=next"),
+            Some(_) => tags(&["b".into()]),
+        }
+    })
+    .await;
+    assert_eq!(listed(&server).await, ["a", "b"]);
+    let turns = AtomicUsize::new(0);
+    let endless = Server::start(|_| {
+        move |_: &_| {
+            let turn = turns.fetch_add(1, Ordering::SeqCst);
+            tags(&[]).header("link", format!("</v2/team/app/tags/list?last={turn}>; rel=next"))
+        }
+    })
+    .await;
+    assert!(listed(&endless).await.is_empty());
+    assert!(endless.log().len() <= 20);
+}
+
+#[tokio::test]
 async fn a_repository_without_tags_or_without_itself_has_none() {
     for reply in [
         || Reply::new(404).code("NAME_UNKNOWN"),
@@ -152,6 +175,26 @@ async fn referrers_come_in_pages_and_from_the_fallback_tag_as_well() {
     let found: Vec<_> = referrers.descriptors.iter().map(|descriptor| descriptor.digest.clone()).collect();
     assert_eq!(found, ["a", "b", "c", "d"].map(digest));
     assert_eq!(&referrers.fallback.unwrap().bytes[..], index(&["c", "d"]).as_bytes());
+}
+
+#[tokio::test]
+async fn a_further_page_of_referrers_that_cannot_be_read_is_no_sign_that_there_is_no_api() {
+    for status in [404, 200] {
+        let server = Server::start(|_| {
+            move |request: &Request| match request.target.as_str() {
+                target if target.ends_with("?page=2") => {
+                    Reply::new(status).header("content-type", "text/html")
+                }
+                target if target.contains("/referrers/") => Reply::new(200)
+                    .header("content-type", INDEX)
+                    .header("link", "</v2/team/app/referrers?page=2>; rel=\"next\"")
+                    .body(index(&["a"])),
+                _ => Reply::new(404),
+            }
+        })
+        .await;
+        error(client(&server.url()).referrers(&repository(), &digest("subject")).await);
+    }
 }
 
 #[tokio::test]
