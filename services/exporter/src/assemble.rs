@@ -23,8 +23,19 @@ struct Needed {
     found: BTreeSet<FoundManifest>,
 }
 
+/// What was found, by the repository and manifest that it belongs to.
+type Attached<'a> = BTreeMap<(&'a Repository, &'a Digest), Vec<&'a FoundManifest>>;
+
+fn attached(walked: &Walked) -> Attached<'_> {
+    let mut attached = Attached::new();
+    for found in &walked.found {
+        attached.entry((&found.repository, &found.subject)).or_default().push(found);
+    }
+    attached
+}
+
 /// What belongs to the manifest `root` in `repository`: what is below it, what refers to any of that, and so on.
-fn needed(root: &Digest, repository: &Repository, walked: &Walked) -> Needed {
+fn needed(root: &Digest, repository: &Repository, walked: &Walked, attached: &Attached<'_>) -> Needed {
     let mut needed = Needed::default();
     let mut open = vec![root.clone()];
     while let Some(digest) = open.pop() {
@@ -35,8 +46,7 @@ fn needed(root: &Digest, repository: &Repository, walked: &Walked) -> Needed {
             if !needed.manifests.insert(manifest.clone()) {
                 continue;
             }
-            for found in walked.found.iter().filter(|f| f.repository == *repository && f.subject == manifest)
-            {
+            for &found in attached.get(&(repository, &manifest)).into_iter().flatten() {
                 needed.found.insert(found.clone());
                 // A fallback index lists referrers, which are found on their own: only its bytes belong here.
                 match found.found {
@@ -49,6 +59,16 @@ fn needed(root: &Digest, repository: &Repository, walked: &Walked) -> Needed {
     needed
 }
 
+/// The blobs that belong to the artifacts which the walk did not fail: the others' would be moved for nobody.
+pub(crate) fn wanted_blobs(walked: &Walked) -> BTreeSet<Digest> {
+    let attached = attached(walked);
+    let carried =
+        walked.artifacts.iter().filter_map(|(reference, result)| Some((reference, result.as_ref().ok()?)));
+    carried
+        .flat_map(|(reference, digest)| needed(digest, &reference.repository, walked, &attached).blobs)
+        .collect()
+}
+
 /// Assembles the table. An artifact that needs a blob that failed is left out, and said to have failed.
 pub(crate) fn assemble(walked: &Walked, manifests: &StagedManifests, units: &[Unit]) -> Assembled {
     let failures: BTreeMap<&Digest, &Failure> = units
@@ -56,6 +76,7 @@ pub(crate) fn assemble(walked: &Walked, manifests: &StagedManifests, units: &[Un
         .flat_map(|unit| &unit.members)
         .filter_map(|member| Some((&member.blob.digest, member.failure.as_ref()?)))
         .collect();
+    let attached = attached(walked);
     let (mut artifacts, mut failed, mut all) = (Vec::new(), Vec::new(), Needed::default());
     for (reference, result) in &walked.artifacts {
         let digest = match result {
@@ -65,7 +86,7 @@ pub(crate) fn assemble(walked: &Walked, manifests: &StagedManifests, units: &[Un
                 continue;
             }
         };
-        let needed = needed(digest, &reference.repository, walked);
+        let needed = needed(digest, &reference.repository, walked, &attached);
         if let Some(failure) = needed.blobs.iter().find_map(|blob| failures.get(blob)) {
             failed.push((reference.clone(), (*failure).clone()));
             continue;

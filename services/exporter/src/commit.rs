@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use transship_bundle::{Bill, LeftOut, bundle_metadata, encode_head, end_block, end_block_id, head_blocks};
+use transship_bundle::{
+    Bill, LeftOut, MAX_BLOCKS, bundle_metadata, encode_head, end_block, end_block_id, head_blocks,
+};
 use transship_model::{Code, Counters, Failure};
 use transship_registry::Walked;
-use transship_storage::{BlockId, Condition, StorageError};
+use transship_storage::{BlockId, Condition, ETag, StorageError};
 use transship_telemetry::{BlobResult, Direction, Outcome as ArtifactOutcome};
 
 use crate::assemble::{Assembled, assemble};
@@ -42,6 +44,7 @@ impl PartExport<'_> {
             Bill::new(&work.execution, work.part, self.context.traceparent.clone()).leaving_out(&left_out);
         let (head, catalog_digest) = encode_head(&mut table, &bill, manifests.length);
         let ids = self.stage_frame(&head, manifests, units, staging).await?;
+        refuse_too_many_blocks(ids.len() as u64)?;
         fail::fail_point!("exporter.head_staged");
         let metadata = bundle_metadata(&work.execution, work.part, &catalog_digest);
         let committed = self.container.commit(&self.blob, &ids, &metadata, condition).await;
@@ -59,11 +62,28 @@ impl PartExport<'_> {
         };
         let content: u64 = units.iter().map(|unit| unit.length).sum();
         let length = head.len() as u64 + manifests.length + content + end_block().len() as u64;
+        self.verify(&etag, length).await?;
         let counters = self.counters(manifests, units, table.artifacts.len(), left_out.len());
         self.measure(&counters);
         let artifacts = table.artifacts.len() as u64;
         let failed = results(left_out);
         Ok(Attempt::Committed(Committed { etag, length, catalog_digest, artifacts, failed, counters }))
+    }
+
+    /// Compares the length of the bundle that was committed: another worker that held the same part, and was told so
+    /// too late, may have staged other blocks under the same identifiers.
+    async fn verify(&self, etag: &ETag, length: u64) -> Result<(), Failure> {
+        let properties = self.container.properties(&self.blob).await?;
+        match properties.filter(|properties| properties.etag == *etag) {
+            Some(properties) if properties.length != length => {
+                let (container, blob, actual) = (self.container.url(), &self.blob, properties.length);
+                let message = format!("the blob {blob} in {container} has {actual} bytes, not {length}");
+                Err(Failure::permanent(Code::BundleInvalid, message)
+                    .with_hint("delete the blob, and run the export again"))
+            }
+            // Replaced or deleted since: what that is is not for this attempt to judge.
+            _ => Ok(()),
+        }
     }
 
     fn changed(&self) -> Failure {
@@ -136,4 +156,16 @@ impl PartExport<'_> {
             bytes_failed,
         }
     }
+}
+
+/// Refuses a bundle of more blocks than a blob can have: before its bytes move, and again where declared sizes were wrong.
+pub(crate) fn refuse_too_many_blocks(blocks: u64) -> Result<(), Failure> {
+    // The head, which is not encoded yet, and the end take few.
+    const SPARE: u64 = 64;
+    if blocks + SPARE <= MAX_BLOCKS {
+        return Ok(());
+    }
+    let message = format!("the bundle would have {blocks} blocks, and a blob has at most {MAX_BLOCKS}");
+    Err(Failure::permanent(Code::LimitExceeded, message)
+        .with_hint("split the run: fewer or smaller artifacts a part"))
 }

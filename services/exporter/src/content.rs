@@ -1,11 +1,12 @@
 //! Staging the content of a bundle: large blobs first, so that the tail is short, several at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, stream};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::Instrument;
 use transship_bundle::{Absence, ContentPlan, PlannedBlob, Segment};
 use transship_model::{Class, Code, Digest, Failure};
 use transship_registry::{BlobSource, Source};
@@ -99,59 +100,92 @@ enum Position {
     Grown(Digest),
 }
 
+/// How long an attempt may last: RabbitMQ's consumer timeout is 30 minutes, and the commit takes a while.
+pub(crate) const LONGEST: Duration = Duration::from_secs(25 * 60);
+
 /// When the content of a slice ends whose walk lasted from `began` until `now`: as long after the walk as the slice was
-/// to last. Each slice walks anew, so a long walk would leave none of them time to move anything.
+/// to last, within what an attempt may last. Each slice walks anew, so a long walk would leave none of them time to move
+/// anything.
 pub(crate) fn content_ends(began: Instant, slice_ends: Instant, now: Instant) -> Instant {
-    now + slice_ends.saturating_duration_since(began)
+    (now + slice_ends.saturating_duration_since(began)).min(began + LONGEST)
 }
 
-/// Stages everything in `plan`, and returns the units in the order of the content.
+/// What every job of a part needs.
+#[derive(Clone)]
+struct Shared {
+    lookup: Arc<Lookup>,
+    staging: Arc<Staging>,
+    context: Context,
+    parallel: Parallel,
+}
+
+/// What became of a job: its unit, and the blobs that are larger than declared.
+type Staged = Result<Result<(Unit, Vec<PlannedBlob>), SliceOver>, Failure>;
+
+/// Stages everything in `plan`, and returns the units in the order of the content. Each job is a task of its own, so
+/// that the hashing of one does not hold up the others.
 pub(crate) async fn stage_content(
-    plan: &ContentPlan,
-    lookup: &Lookup,
-    staging: &Staging,
+    plan: ContentPlan,
+    lookup: Lookup,
+    staging: Arc<Staging>,
     context: &Context,
     settings: &ExportSettings,
 ) -> Result<Result<Vec<Unit>, SliceOver>, Failure> {
-    let parallel = Parallel { reads: settings.parallel_reads, stages: settings.parallel_stages };
-    let mut jobs: Vec<(Position, Job<'_>)> = Vec::new();
-    jobs.extend(plan.large.iter().enumerate().map(|(i, blob)| (Position::Large(i), Job::Large(blob))));
+    let mut jobs: Vec<(Position, Job)> = Vec::new();
+    jobs.extend(plan.large.into_iter().enumerate().map(|(i, blob)| (Position::Large(i), Job::Large(blob))));
     jobs.sort_by_key(|(_, job)| std::cmp::Reverse(job.declared()));
-    jobs.extend(plan.groups.iter().enumerate().map(|(i, group)| (Position::Group(i), Job::Group(group))));
-    // Boxed, so that the types of the futures below do not carry the borrows of the closures that make them.
-    let mut futures: Vec<BoxFuture<'_, _>> = Vec::new();
-    for (place, job) in jobs {
-        futures.push(async move { (place, job.run(lookup, staging, context, parallel).await) }.boxed());
-    }
+    jobs.extend(
+        plan.groups.into_iter().enumerate().map(|(i, group)| (Position::Group(i), Job::Group(group))),
+    );
+    let mut jobs = VecDeque::from(jobs);
+    let parallel = Parallel { reads: settings.parallel_reads, stages: settings.parallel_stages };
+    let shared = Shared { lookup: Arc::new(lookup), staging, context: context.clone(), parallel };
     let mut units = BTreeMap::new();
-    let mut grown = Vec::new();
-    let mut running = stream::iter(futures).buffer_unordered(settings.parallel_blobs);
-    while let Some((place, result)) = running.next().await {
-        match result? {
-            Ok((unit, more)) => {
-                units.insert(place, unit);
-                grown.extend(more);
-            }
-            Err(SliceOver) => return Ok(Err(SliceOver)),
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < settings.parallel_blobs
+            && let Some((place, job)) = jobs.pop_front()
+        {
+            let shared = shared.clone();
+            running.spawn(async move { (place, job.run(&shared).await) }.in_current_span());
         }
-    }
-    drop(running);
-    for blob in &grown {
-        match Job::Large(blob).run(lookup, staging, context, parallel).await? {
-            Ok((unit, _)) => units.insert(Position::Grown(blob.digest.clone()), unit),
-            Err(SliceOver) => return Ok(Err(SliceOver)),
-        };
+        let Some(ended) = running.join_next().await else { break };
+        let (place, staged) = ended.map_err(of_task)?;
+        match staged {
+            Ok(Ok((unit, larger))) => {
+                units.insert(place, unit);
+                let grown = larger.into_iter().map(|b| (Position::Grown(b.digest.clone()), Job::Large(b)));
+                jobs.extend(grown);
+            }
+            // Nothing of this attempt goes on beside the next one.
+            Ok(Err(over)) => {
+                running.shutdown().await;
+                return Ok(Err(over));
+            }
+            Err(failure) => {
+                running.shutdown().await;
+                return Err(failure);
+            }
+        }
     }
     Ok(Ok(units.into_values().collect()))
 }
 
-/// One unit of work.
-enum Job<'a> {
-    Group(&'a [PlannedBlob]),
-    Large(&'a PlannedBlob),
+/// A job that panicked panics here as well; one that was cancelled was so with the process.
+fn of_task(error: JoinError) -> Failure {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Failure::interrupted(),
+    }
 }
 
-impl Job<'_> {
+/// One unit of work.
+enum Job {
+    Group(Vec<PlannedBlob>),
+    Large(PlannedBlob),
+}
+
+impl Job {
     fn declared(&self) -> u64 {
         match self {
             Self::Group(group) => group.iter().map(|blob| blob.declared).sum(),
@@ -159,13 +193,8 @@ impl Job<'_> {
         }
     }
 
-    async fn run(
-        self,
-        lookup: &Lookup,
-        staging: &Staging,
-        context: &Context,
-        parallel: Parallel,
-    ) -> Result<Result<(Unit, Vec<PlannedBlob>), SliceOver>, Failure> {
+    async fn run(self, shared: &Shared) -> Staged {
+        let Shared { lookup, staging, context, parallel } = shared;
         if context.cancel.is_cancelled() {
             return Err(Failure::interrupted());
         }
@@ -173,9 +202,9 @@ impl Job<'_> {
             return Ok(Err(SliceOver));
         }
         match self {
-            Self::Group(group) => stage_group(group, lookup, staging, context).await.map(Ok),
+            Self::Group(group) => stage_group(&group, lookup, staging, context).await.map(Ok),
             Self::Large(blob) => {
-                let staged = stage_large(blob, lookup, staging, context, parallel).await?;
+                let staged = stage_large(&blob, lookup, staging, context, *parallel).await?;
                 Ok(staged.map(|unit| (unit, Vec::new())))
             }
         }
@@ -184,15 +213,15 @@ impl Job<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn content_has_the_length_of_a_slice_however_long_the_walk_took() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        for (slice_ends, now, expected) in [(600, 0, 600), (600, 5, 605), (600, 900, 1_500), (0, 7, 7)] {
+        for (slice_ends, now, expected) in
+            [(600, 0, 600), (600, 5, 605), (600, 900, 1_500), (600, 1_000, 1_500), (0, 7, 7)]
+        {
             assert_eq!(content_ends(began, at(slice_ends), at(now)), at(expected));
         }
     }

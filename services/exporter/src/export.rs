@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::Instant;
-use transship_bundle::{ContentPlan, Opened, PlannedBlob, Precedence, open, plan_content, precedence};
+use transship_bundle::{
+    ContentPlan, Opened, PlannedBlob, Precedence, block_size, open, plan_content, precedence,
+};
 use transship_bus::WorkQueue;
 use transship_messages::{CopyRequested, ExportPart, FactBody, RouteTaken};
 use transship_model::{BlobName, Code, Counters, Digest, Failure, Route, Stage};
@@ -14,7 +16,9 @@ use transship_registry::{RegistryClients, Source, Walked};
 use transship_stage::{Context, FollowUp, Outcome, Verb};
 use transship_storage::{Access, BlobProperties, Condition, Container, Containers, ETag};
 
-use crate::content::{Lookup, SliceOver, content_ends, stage_content};
+use crate::assemble::wanted_blobs;
+use crate::commit::refuse_too_many_blocks;
+use crate::content::{LONGEST, Lookup, SliceOver, content_ends, stage_content};
 use crate::left_out::{results, told_again};
 use crate::staged::Staging;
 use crate::walking::walk;
@@ -241,7 +245,9 @@ impl PartExport<'_> {
     async fn stage_and_commit(&self, condition: Condition) -> Result<Attempt, Failure> {
         let (work, context) = (self.work, self.context);
         context.progress.count(|c| c.artifacts_discovered = work.artifacts.len() as u64);
-        let staging = Staging::open(Arc::<dyn Container>::clone(&self.container), self.blob.clone()).await?;
+        let (container, blob) = (Arc::clone(&self.container), self.blob.clone());
+        let staging = Staging::open(container, blob, &condition, self.began + LONGEST).await?;
+        let staging = Arc::new(staging);
         let asks = self.settings.parallel_asks;
         let (walked, manifests) =
             walk(work.artifacts.clone(), &*self.source, &staging, context, asks).await?;
@@ -249,14 +255,16 @@ impl PartExport<'_> {
         fail::fail_point!("exporter.walked");
         let slice_ends = content_ends(self.began, context.slice_ends, Instant::now());
         let context = &Context { slice_ends, ..context.clone() };
-        let plan = self.plan(&walked);
+        let plan = plan(&walked);
+        refuse_too_many_blocks(planned_blocks(&plan) + manifests.ids.len() as u64)?;
         self.announce_plan(&plan);
         let lookup = Lookup {
             source: Arc::clone(&self.source),
             blobs: walked.blobs.clone(),
             continue_on_errors: work.options.continue_on_errors,
         };
-        let units = match stage_content(&plan, &lookup, &staging, context, self.settings).await? {
+        let shared = Arc::clone(&staging);
+        let units = match stage_content(plan, lookup, shared, context, self.settings).await? {
             Ok(units) => units,
             Err(SliceOver) => return Ok(Attempt::SliceOver),
         };
@@ -287,26 +295,27 @@ impl PartExport<'_> {
         Err(failure)
     }
 
-    /// Only what carried artifacts need is moved.
-    fn plan(&self, walked: &Walked) -> ContentPlan {
-        let views: Vec<_> = walked.views.values().collect();
-        let named = views.iter().flat_map(|view| &view.blobs).map(|blob| &blob.digest);
-        let listed = views.iter().flat_map(|view| &view.manifests).map(|child| &child.digest);
-        let needed: std::collections::BTreeSet<_> = named.chain(listed).collect();
-        let blobs = walked.blobs.iter().filter(|(digest, _)| needed.contains(digest));
-        plan_content(
-            blobs.map(|(digest, blob)| PlannedBlob { digest: digest.clone(), declared: blob.declared }),
-        )
-    }
-
     fn announce_plan(&self, plan: &ContentPlan) {
         let progress = &self.context.progress;
         for blob in plan.groups.iter().flatten().chain(&plan.large) {
             progress.count(|c| {
                 c.blobs_discovered += 1;
-                c.bytes_discovered += blob.declared;
+                c.bytes_discovered = c.bytes_discovered.saturating_add(blob.declared);
             });
         }
         progress.announce(FactBody::PartPlanned { counters: progress.counters() });
     }
+}
+
+/// Only what carried artifacts need is moved.
+fn plan(walked: &Walked) -> ContentPlan {
+    let wanted = wanted_blobs(walked);
+    let blobs = walked.blobs.iter().filter(|(digest, _)| wanted.contains(digest));
+    plan_content(blobs.map(|(digest, blob)| PlannedBlob { digest: digest.clone(), declared: blob.declared }))
+}
+
+/// How many blocks the content takes where the declared sizes are right.
+fn planned_blocks(plan: &ContentPlan) -> u64 {
+    let large = plan.large.iter().map(|blob| blob.declared.div_ceil(block_size(blob.declared)));
+    plan.groups.len() as u64 + large.sum::<u64>()
 }

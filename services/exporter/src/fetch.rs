@@ -9,7 +9,7 @@ use futures::StreamExt;
 use transship_model::{Class, Code, Digest, Failure, Repository};
 use transship_registry::{BlobRead, ByteStream, RegistryError, Source};
 
-/// How often a read that broke off is taken up again.
+/// How often a read that broke off is taken up without getting any further.
 const ATTEMPTS: u32 = 5;
 
 /// One blob at the source.
@@ -37,16 +37,19 @@ impl SourceBlob {
             if at == range.end {
                 return Ok(Ranged::Filled(buffer));
             }
-            let failure = match self.source.blob(&self.repository, &self.digest, Some(at..range.end)).await {
-                Ok(read) if read.start != at => return Ok(Ranged::Ignored),
-                Ok(read) => match fill(read.bytes, &mut buffer, range.end - at).await {
-                    Ok(()) => continue_or_short(&buffer, before, &range),
-                    Err(failure) => Some(failure),
-                },
-                Err(error) => Some(error.into()),
-            };
-            if let Some(failure) = failure {
-                again(failure, &mut attempt).await?;
+            let read = self.source.blob(&self.repository, &self.digest, Some(at..range.end)).await?;
+            if read.start != at {
+                return Ok(Ranged::Ignored);
+            }
+            let filled = fill(read.bytes, &mut buffer, range.end - at).await;
+            if range.start + (buffer.len() as u64 - before) > at {
+                attempt = 1;
+            }
+            match filled {
+                Ok(()) if buffer.len() as u64 - before == range.end - range.start => {}
+                // An answer that ended early and cleanly is taken up again like one that broke.
+                Ok(()) => again(self.broken("ended early"), &mut attempt).await?,
+                Err(failure) => again(failure, &mut attempt).await?,
             }
         }
     }
@@ -76,16 +79,15 @@ impl SourceBlob {
     pub(crate) async fn read_whole(&self, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
         let mut attempt = 1;
         loop {
-            let failure = match self.read_once(limit).await {
+            let read = self.open().await?;
+            match self.collect(read, limit).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(failure) => failure,
-            };
-            again(failure, &mut attempt).await?;
+                Err(failure) => again(failure, &mut attempt).await?,
+            }
         }
     }
 
-    async fn read_once(&self, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
-        let mut read = self.open().await?;
+    async fn collect(&self, mut read: BlobRead, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
         let length = read.total.unwrap_or(0);
         if length > limit {
             return Ok(None);
@@ -114,12 +116,6 @@ impl SourceBlob {
     }
 }
 
-/// An answer that ended early and cleanly is taken up again like one that broke.
-fn continue_or_short(buffer: &[u8], before: u64, range: &Range<u64>) -> Option<Failure> {
-    let is_full = buffer.len() as u64 - before == range.end - range.start;
-    (!is_full).then(|| Failure::transient(Code::RegistryUnavailable, "the registry's answer ended early"))
-}
-
 /// Appends a stream to the buffer, at most `wanted` bytes of it.
 async fn fill(mut bytes: ByteStream, buffer: &mut Vec<u8>, wanted: u64) -> Result<(), Failure> {
     let mut left = usize::try_from(wanted).unwrap_or(usize::MAX);
@@ -133,10 +129,10 @@ async fn fill(mut bytes: ByteStream, buffer: &mut Vec<u8>, wanted: u64) -> Resul
     Ok(())
 }
 
-/// Waits before the next attempt, or gives up: what the registry room has retried already is tried here only
-/// because bytes had begun to flow.
+/// Waits before the next attempt, or gives up. Only for reads whose bytes had begun to flow: what fails before, the
+/// registry room has tried again already. Where the registry says for how long to leave it alone, it is left alone.
 pub(crate) async fn again(failure: Failure, attempt: &mut u32) -> Result<(), Failure> {
-    if *attempt >= ATTEMPTS || !matches!(failure.class, Class::Transient { .. }) {
+    if *attempt >= ATTEMPTS || !matches!(failure.class, Class::Transient { retry_after: None }) {
         return Err(failure);
     }
     tokio::time::sleep(Duration::from_millis(100 << *attempt)).await;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt, stream};
-use transship_bundle::{BlockIdentity, ChainedHash, PlannedBlob, Resume, Segment, resume_blob};
+use transship_bundle::{BlockIdentity, ChainedHash, PlannedBlob, Resume, Segment, block_size, resume_blob};
 use transship_model::{Algorithm, Code, Digest, Failure};
 use transship_stage::{BytePermit, Context};
 
@@ -26,6 +26,8 @@ pub(crate) enum Stop {
     Failure(Failure),
     /// The bytes have another digest.
     Mismatch(Digest),
+    /// The read broke off after it had begun.
+    Broken(Failure),
     /// The registry ignores ranges.
     NoRanges,
     SliceOver,
@@ -54,11 +56,42 @@ pub(crate) struct Advance {
 }
 
 impl Advance {
-    /// Whether a slice may end here: only with more than the next one finds again, and that will have read no more in
-    /// vain than it adds. So a blob that is read from its start in each slice comes to its end, too.
-    pub(crate) fn may_stop(&self) -> bool {
-        self.new > 0 && self.new >= self.again
+    /// Ends the slice where it is over and may end: only with more than the next one finds again, and with no more read
+    /// in vain than was added. So a blob that is read from its start in each slice comes to its end in a few of them.
+    pub(crate) fn check(&self, blob: &SourceBlob, staging: &Staging, context: &Context) -> Result<(), Stop> {
+        let may_end = self.new > 0 && self.new >= self.again;
+        if context.slice_is_over() && may_end {
+            return Err(Stop::SliceOver);
+        }
+        if staging.is_overdue() && self.again > self.new {
+            let (host, repository, digest) = (blob.source.host(), &blob.repository, &blob.digest);
+            let message = format!(
+                "blob {digest} of {repository} at {host} has to be read from its start in each slice, and reading what is staged already took too long to add as much"
+            );
+            return Err(Failure::permanent(Code::LimitExceeded, message)
+                .with_hint("work must end before RabbitMQ's consumer_timeout of 30 minutes: export it from a registry that honours Range")
+                .into());
+        }
+        Ok(())
     }
+}
+
+/// The largest block of a block blob, in bytes (Put Block).
+const LARGEST_BLOCK: u64 = 4_000 << 20;
+
+/// Refuses a length whose blocks no container takes, or of which not one fits into the byte budget.
+fn refuse_huge(digest: &Digest, length: u64, budget: u64) -> Result<(), Failure> {
+    let block = block_size(length);
+    if block == block_size(0) || block <= budget.min(LARGEST_BLOCK) {
+        return Ok(());
+    }
+    let message = format!("blob {digest} has {length} bytes, and would need blocks of {block}");
+    let hint = if block > LARGEST_BLOCK {
+        "a block blob has 50,000 blocks of at most 4,000 MiB"
+    } else {
+        "raise worker.byte_budget_bytes of the exporter above the size of a block"
+    };
+    Err(Failure::permanent(Code::LimitExceeded, message).with_hint(hint))
 }
 
 /// Stages one large blob. `Ok(Err(SliceOver))` where the slice ended first; what is staged stays.
@@ -101,7 +134,7 @@ pub(crate) async fn stage_large(
 
 fn failure_of(stop: Stop, blob: &SourceBlob) -> Failure {
     match stop {
-        Stop::Failure(failure) => failure,
+        Stop::Failure(failure) | Stop::Broken(failure) => failure,
         Stop::Mismatch(actual) => mismatch(blob, &actual),
         Stop::NoRanges | Stop::SliceOver => blob.broken("was stopped"),
     }
@@ -124,6 +157,7 @@ async fn stage_verified(
             .into());
     };
     let Some(length) = length else { return stage_stream(blob, staging, context).await };
+    refuse_huge(&planned.digest, length, u64::from(context.budget.limit()))?;
     let segment = Segment::new(&planned.digest, length);
     let resume = match resume_blob(&segment, staging.listed()) {
         Resume::Complete { ids } => return Ok(Staged { ids, segment, moved: 0 }),
@@ -212,9 +246,9 @@ async fn stage_ranges(
         if is_there {
             std::mem::take(&mut stages).try_collect::<()>().await?;
         }
-        if context.slice_is_over() && advance.may_stop() {
+        if let Err(stop) = advance.check(blob, staging, context) {
             stages.try_collect::<()>().await?;
-            return Err(Stop::SliceOver);
+            return Err(stop);
         }
     }
 }
@@ -274,7 +308,7 @@ async fn stage_block(
     Ok(())
 }
 
-/// Reads one block into a buffer of its final size; `None` where the registry ignores ranges.
+/// Reads one block into a buffer; `None` where the registry ignores ranges.
 async fn read_block(
     segment: &Segment,
     index: u32,
@@ -283,10 +317,40 @@ async fn read_block(
 ) -> Result<Option<ReadBlock>, Failure> {
     let block = segment.block(index);
     let permit = context.budget.acquire(block.length()).await;
-    let mut buffer = Vec::with_capacity(usize::try_from(block.length()).unwrap_or(0));
+    // What is larger grows with what arrives: no memory for a length that is only claimed.
+    let capacity = block.length().min(block_size(0) + segment.header().len() as u64 + 512);
+    let mut buffer = Vec::with_capacity(usize::try_from(capacity).unwrap_or(0));
     buffer.extend_from_slice(&block.before);
     let header = block.before.len();
     let Ranged::Filled(mut buffer) = blob.read_range(block.range, buffer).await? else { return Ok(None) };
     buffer.resize(buffer.len() + block.after, 0);
     Ok(Some((index, buffer, header, permit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_whose_blocks_are_too_large_is_refused_with_a_way_out() {
+        let digest = Digest::sha256(b"x");
+        for (length, budget, hint) in [
+            (0, 1, None),
+            (300 << 30, 1, None),
+            (1 << 40, 32 << 20, None),
+            (2 << 40, 32 << 20, Some("byte_budget_bytes")),
+            (2 << 40, 64 << 20, None),
+            (9_000_000_000_000_000_000, u64::MAX, Some("4,000 MiB")),
+            (u64::MAX, 32 << 20, Some("4,000 MiB")),
+        ] {
+            let failure = refuse_huge(&digest, length, budget).err();
+            assert_eq!(failure.is_some(), hint.is_some(), "{length} {budget}");
+            if let (Some(failure), Some(hint)) = (failure, hint) {
+                assert!(
+                    failure.code == Code::LimitExceeded && failure.hint.unwrap().contains(hint),
+                    "{length}"
+                );
+            }
+        }
+    }
 }

@@ -5,34 +5,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use transship_bundle::BLOCK_ID_BYTES;
 use transship_model::{BlobName, Failure};
-use transship_storage::{BlockId, WriteContainer};
+use transship_storage::{BlockId, Condition, Container};
 
 /// The identifier of a block of a bundle.
 pub(crate) type Id = [u8; BLOCK_ID_BYTES];
 
 /// A blob that is being staged.
 pub(crate) struct Staging {
-    container: Arc<dyn WriteContainer>,
+    container: Arc<dyn Container>,
     blob: BlobName,
     listed: BTreeMap<Box<[u8]>, u64>,
     staged_bytes: AtomicU64,
     has_gone_on: AtomicBool,
+    until: Instant,
 }
 
 impl Staging {
-    /// Lists what an earlier attempt has staged.
-    pub(crate) async fn open(container: Arc<dyn WriteContainer>, blob: BlobName) -> Result<Self, Failure> {
-        let blocks = container.staged_blocks(&blob).await?;
+    /// Lists what is there: the blocks of the blob that is replaced, then what an earlier attempt has staged, which takes
+    /// their place. Equal content has equal identifiers, whoever moved it.
+    pub(crate) async fn open(
+        container: Arc<dyn Container>,
+        blob: BlobName,
+        condition: &Condition,
+        until: Instant,
+    ) -> Result<Self, Failure> {
+        let mut blocks = match condition {
+            Condition::Matches(_) => container.committed_blocks(&blob).await?,
+            _ => Vec::new(),
+        };
+        blocks.extend(container.staged_blocks(&blob).await?);
         let listed = blocks.into_iter().map(|block| (block.id.as_bytes().into(), block.length)).collect();
-        Ok(Self {
-            container,
-            blob,
-            listed,
-            staged_bytes: AtomicU64::new(0),
-            has_gone_on: AtomicBool::new(false),
-        })
+        let (staged_bytes, has_gone_on) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Self { container, blob, listed, staged_bytes, has_gone_on, until })
+    }
+
+    /// Whether the attempt must end now, whatever it has done: soon the broker gives the work to somebody else.
+    pub(crate) fn is_overdue(&self) -> bool {
+        Instant::now() >= self.until
     }
 
     /// Identifiers and lengths of the blocks that were there when this attempt began.
@@ -55,12 +67,6 @@ impl Staging {
         }
         fail::fail_point!("exporter.block_staged");
         Ok(())
-    }
-
-    /// Puts a block of a length that none has in the place of what may be staged under an identifier, until the right
-    /// one comes.
-    pub(crate) async fn displace(&self, id: &Id) -> Result<(), Failure> {
-        Ok(self.container.stage(&self.blob, &BlockId::new(id.as_slice()), Bytes::from_static(&[0])).await?)
     }
 
     /// Stages a block that vouches for itself, unless it is there. Returns whether it was staged now.

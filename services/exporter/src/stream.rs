@@ -21,7 +21,7 @@ pub(crate) async fn stage_stream(
     let (mut attempt, mut blocks) = (1, Blocks { staging, context, staged: BTreeSet::new(), moved: 0 });
     loop {
         match blocks.stage_from_start(blob).await {
-            Err(Stop::Failure(failure)) => context.unless_cancelled(again(failure, &mut attempt)).await?,
+            Err(Stop::Broken(failure)) => context.unless_cancelled(again(failure, &mut attempt)).await?,
             result => return result,
         }
     }
@@ -45,27 +45,23 @@ impl Blocks<'_> {
         let (mut ids, mut first, mut held) = (Vec::new(), None, None::<(Id, Vec<u8>)>);
         let (mut current, mut ended) = (Vec::with_capacity(step), false);
         while !ended {
-            match self.context.unless_cancelled(async { stream.next().await.transpose() }).await? {
+            let piece = self.context.unless_cancelled(async { stream.next().await.transpose() }).await;
+            match piece.map_err(Stop::Broken)? {
                 Some(piece) => current.extend_from_slice(&piece),
                 None => ended = true,
             }
             while current.len() >= step || (ended && (!current.is_empty() || first.is_none())) {
                 let rest = current.split_off(current.len().min(step));
-                let id = BlockIdentity::of_blob(&blob.digest, ids.len() as u32, hash.value()).to_bytes();
+                let id = BlockIdentity::of_stream(&blob.digest, ids.len() as u32, hash.value()).to_bytes();
                 hash.update(&current);
                 ids.push(id);
                 let block = std::mem::replace(&mut current, rest);
                 if first.is_none() {
-                    // What an attempt that read by ranges may have staged here is not known to be right, and from now
-                    // on the identifiers of later blocks vouch for it.
-                    self.context.unless_cancelled(self.staging.displace(&id)).await?;
                     advance.again += block.len() as u64;
                     first = Some((id, block));
                 } else if let Some((before, block)) = held.replace((id, block)) {
                     self.stage_unless_vouched_for(&before, &id, block, &mut advance).await?;
-                    if self.context.slice_is_over() && advance.may_stop() {
-                        return Err(Stop::SliceOver);
-                    }
+                    advance.check(blob, self.staging, self.context)?;
                 }
             }
         }

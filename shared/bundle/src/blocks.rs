@@ -6,6 +6,9 @@ use transship_model::Digest;
 
 use crate::chain::ChainValue;
 
+/// The most blocks of a blob (Put Block List).
+pub const MAX_BLOCKS: u64 = 50_000;
+
 /// The length of every identifier.
 pub const BLOCK_ID_BYTES: usize = 56;
 
@@ -33,6 +36,12 @@ impl BlockIdentity {
     /// The identity of block `index` of a blob.
     pub fn of_blob(digest: &Digest, index: u32, before: ChainValue) -> Self {
         Self { owner: owner(b"blob", &[digest.to_string().as_bytes()]), index, before }
+    }
+
+    /// The same where the blob is read in one stream, from its start each time: nothing that is staged so takes the
+    /// place of what is staged by range, since who reads a stream learns the length that block 0 states only at the end.
+    pub fn of_stream(digest: &Digest, index: u32, before: ChainValue) -> Self {
+        Self { owner: owner(b"stream", &[digest.to_string().as_bytes()]), index, before }
     }
 
     /// The identifier.
@@ -79,8 +88,7 @@ fn lone(kind: &[u8], parts: &[&[u8]], index: u32) -> [u8; BLOCK_ID_BYTES] {
 /// The identifier of a block that holds the whole segments of small blobs, in this order. It names each with the size
 /// that it really has, so that a block which is found under sizes that were only declared proves them right.
 pub fn group_id<'a>(members: impl IntoIterator<Item = (&'a Digest, u64)>) -> [u8; BLOCK_ID_BYTES] {
-    let texts: Vec<String> =
-        members.into_iter().map(|(digest, size)| format!("{digest} {size}")).collect();
+    let texts: Vec<String> = members.into_iter().map(|(digest, size)| format!("{digest} {size}")).collect();
     let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
     lone(b"group", &parts, 0)
 }
@@ -126,6 +134,7 @@ mod tests {
             group_id([(&a, 1), (&b, 3)]),
             group_id([(&a, 1)]),
             BlockIdentity::of_blob(&a, 0, [0; 32]).to_bytes(),
+            BlockIdentity::of_stream(&a, 0, [0; 32]).to_bytes(),
             end_block_id(),
             head_blocks(b"head")[0].0,
         ];

@@ -20,7 +20,9 @@ mod tar;
 
 pub use archive::{ArchiveScan, ScanError, Step};
 pub use bill::{BILL_BYTES, Bill, LeftOut};
-pub use blocks::{BLOCK_ID_BYTES, BlockIdentity, block_size, end_block, end_block_id, group_id, head_blocks};
+pub use blocks::{
+    BLOCK_ID_BYTES, BlockIdentity, MAX_BLOCKS, block_size, end_block, end_block_id, group_id, head_blocks,
+};
 pub use catalog::{Catalog, CatalogArtifact, CatalogError, Location};
 pub use chain::{ChainValue, ChainedHash};
 pub use head::{Head, HeadError, HeadParse, encode_head};

@@ -6,13 +6,14 @@ mod streamed;
 mod support;
 mod wrong_sizes;
 
+use futures::FutureExt;
 use serde_json::json;
 use support::*;
 use transship_bundle::{Absence, Discovery, Location};
 use transship_model::*;
 use transship_registry::{MemoryRegistry, Operation as Call, RegistryError};
 use transship_stage::{ByteBudget, Context, FollowUp, Outcome, Verb};
-use transship_storage::{Operation, ReadContainer, StorageError};
+use transship_storage::{BlockId, Operation, ReadContainer, StorageError, WriteContainer};
 use transship_telemetry::Metrics;
 
 #[tokio::test]
@@ -293,4 +294,44 @@ async fn what_the_walk_reads_comes_out_of_the_byte_budget_and_a_small_one_is_eno
         world.verified().await;
         assert_eq!(context.budget.used(), 0);
     }
+}
+
+#[tokio::test]
+async fn a_bundle_that_has_another_length_than_what_was_staged_is_no_success() {
+    let world = World::new();
+    world.image("a", Some("1"), &[100]);
+    let container = world.container.clone();
+    // Another worker that holds the same part, and stages at the last moment.
+    world.container.observe(move |called, _| {
+        if called == Operation::Commit {
+            let id = BlockId::new(transship_bundle::end_block_id());
+            let blob = blob_name();
+            let staged = container.stage(&blob, &id, vec![0; 512].into());
+            staged.now_or_never().expect("nothing waits in memory")?;
+        }
+        Ok(())
+    });
+    let failure = world.export(&world.work(&["a:1"])).await.unwrap_err();
+    assert_eq!((failure.class, failure.code), (Class::Permanent, Code::BundleInvalid));
+    assert!(failure.hint.unwrap().contains("delete the blob"));
+}
+
+#[tokio::test]
+async fn what_only_an_artifact_needs_that_cannot_be_carried_is_not_moved() {
+    let world = World::new();
+    world.image("a", Some("1"), &[100]);
+    let child = world.image("a", None, &[20 * MIB]);
+    let listed = [child, Digest::sha256(b"missing")]
+        .map(|digest| json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest.to_string(), "size": 1}));
+    world.put(
+        "a",
+        Some("broken"),
+        &json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": listed}),
+    );
+    let mut work = world.work(&["a:1", "a:broken"]);
+    work.options.continue_on_errors = true;
+    let outcome = world.export(&work).await.unwrap();
+    assert_eq!(left_out(&outcome).len(), 1);
+    assert!(world.registry.bytes_read() < MIB as u64);
+    world.verified().await;
 }

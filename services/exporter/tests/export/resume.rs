@@ -182,3 +182,38 @@ async fn a_blob_with_another_digest_than_sha_256_is_read_once_and_its_last_block
         assert_eq!(world.registry.bytes_read(), 200 + read, "{staged:?}");
     }
 }
+
+#[tokio::test]
+async fn a_run_that_replaces_its_own_bundle_moves_nothing_that_is_in_it() {
+    let world = World::new();
+    prepare(&world);
+    let mut work = world.work(&["a:1", "b:1"]);
+    world.export(&work).await.unwrap();
+    let (read, staged) = (world.registry.bytes_read(), world.container.staged_count());
+    work.execution.generation += 1;
+    let outcome = world.export(&work).await.unwrap();
+    world.verified().await;
+    assert_eq!(world.registry.bytes_read(), read);
+    // The head, whose bill names the new generation.
+    assert_eq!(world.container.staged_count(), staged + 1);
+    assert_eq!(exported(&outcome).0.bytes_moved, 0);
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_a_pause_is_asked_no_more() {
+    let world = World::new();
+    world.image("a", Some("1"), &[30 * MIB]);
+    let pause = Some(std::time::Duration::from_secs(60));
+    world.registry.inject(move |called, _| {
+        (called == Call::Blob).then(|| RegistryError::Unavailable {
+            host: "source.example".into(),
+            operation: "GET".into(),
+            reason: "it answered 429".into(),
+            retry_after: pause,
+        })
+    });
+    let failure = world.export(&world.work(&["a:1"])).await.unwrap_err();
+    assert_eq!(failure.class, Class::Transient { retry_after: pause });
+    // Those that were under way: three ranges of the layer, and the config.
+    assert!(world.registry.count(Call::Blob) <= 4);
+}

@@ -47,3 +47,13 @@ async fn a_group_never_takes_more_memory_than_its_members_declare() {
         blocks.iter().map(|block| block.length).filter(|length| *length > 500_000).collect();
     assert_eq!(large.len(), actual.len(), "each has a block of its own: {large:?}");
 }
+
+#[tokio::test]
+async fn a_bundle_of_more_blocks_than_a_blob_has_is_refused_before_anything_moves() {
+    let world = World::new();
+    image(&world, &[(300 << 30, 11), (300 << 30, 12)]);
+    let failure = world.export(&world.work(&["a:1"])).await.unwrap_err();
+    assert_eq!((failure.class, failure.code), (Class::Permanent, Code::LimitExceeded));
+    assert!(failure.message.contains("50000") && failure.hint.unwrap().contains("split"));
+    assert_eq!(world.registry.bytes_read(), 0);
+}
