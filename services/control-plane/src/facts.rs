@@ -91,7 +91,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 
 /// One delivery, from decoding to settling.
 async fn take(core: Core, delivery: Delivery) {
-    let Delivery { message, settle } = delivery;
+    let Delivery { message, settle, .. } = delivery;
     let end = match decode_fact(&message.body) {
         Ok(fact) => fold(&core, fact).await,
         Err(error) => refuse(&message, &error),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use crate::{HoldDelay, Inbox, WorkQueue};
 
@@ -124,6 +125,9 @@ pub struct Delivery {
     pub message: Incoming,
     /// The handle.
     pub settle: Box<dyn Settle>,
+    /// Cancelled, within about a second, when the delivery can be settled no more because its channel is gone. The
+    /// broker then delivers the message again, so whoever works on it stops.
+    pub lost: CancellationToken,
 }
 
 /// The deliveries of one subscription.

@@ -51,6 +51,7 @@ async fn a_broker_that_restarts_loses_nothing_and_everybody_comes_back() {
     stopped.unwrap();
     assert!(reason.contains("amqp://127.0.0.1:"), "{reason}");
     assert!(matches!(bus.publish(vec![work("late")]).await, Err(BusError::Unavailable(_))));
+    within("the loss of the delivery", in_hand.lost.cancelled()).await;
     assert_eq!(in_hand.settle.ack().await.unwrap(), Settled::Lost);
     broker.start_again().await.unwrap();
 

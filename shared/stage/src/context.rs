@@ -13,7 +13,7 @@ use crate::{ByteBudget, Progress};
 /// The surroundings of one piece of work.
 #[derive(Clone)]
 pub struct Context {
-    /// Cancelled when the process shuts down.
+    /// Cancelled when the process shuts down, and when the delivery is lost and another worker gets it.
     pub cancel: CancellationToken,
     /// When the slice ends. A verb looks at blob boundaries.
     pub slice_ends: Instant,
@@ -52,10 +52,10 @@ impl Context {
         Instant::now() >= self.slice_ends
     }
 
-    /// Runs `work` until it ends or the process shuts down.
+    /// Runs `work` until it ends or is cancelled.
     ///
     /// # Errors
-    /// [`Failure::interrupted`] where the process shuts down; else what `work` says.
+    /// [`Failure::interrupted`] where it is cancelled; else what `work` says.
     pub async fn unless_cancelled<T, E: Into<Failure>>(
         &self,
         work: impl Future<Output = Result<T, E>>,

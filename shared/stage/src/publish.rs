@@ -43,18 +43,19 @@ pub fn fact_message(
     }
 }
 
-/// How long a publish is tried before the delivery goes back to its queue: the consumer's connection has had
-/// its share of time by then too.
+/// How long a publish is tried before the delivery is given up for now: the consumer's connection has had its
+/// share of time by then too.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Publishes `messages`, again with the same ids after a failure, until all are confirmed.
 ///
 /// # Errors
-/// [`Class::Interrupted`] on shutdown; transient after five minutes, so that the delivery is given back; and
-/// permanent where a message is too large to be carried.
+/// [`Class::Interrupted`] on shutdown; `away` after five minutes; and permanent where a message is too large to
+/// be carried.
 pub(crate) async fn publish(
     bus: &dyn Bus,
     messages: Vec<Outgoing>,
+    away: Class,
     cancel: &CancellationToken,
 ) -> Result<(), Failure> {
     if messages.is_empty() {
@@ -72,7 +73,7 @@ pub(crate) async fn publish(
             return Err(Failure::permanent(Code::LimitExceeded, error.to_string()));
         }
         if started.elapsed() > PATIENCE {
-            return Err(Failure::new(Class::Interrupted, Code::BrokerUnavailable, error.to_string()));
+            return Err(Failure::new(away, Code::BrokerUnavailable, error.to_string()));
         }
         tokio::select! {
             () = cancel.cancelled() => return Err(Failure::interrupted()),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use transship_bus::{Bus, Destination, FACTS_EXCHANGE, Outgoing};
 use transship_messages::{Fact, FactBody};
-use transship_model::{ContainerUrl, Digest, Execution, Failure, Part, Stage};
+use transship_model::{Class, ContainerUrl, Digest, Execution, Failure, Part, Stage};
 use transship_telemetry::{MessageSpan, Metrics, inject, send_span};
 
 use crate::Progress;
@@ -48,25 +48,27 @@ impl Reporter {
         message
     }
 
-    /// Publishes a batch until it is confirmed, each message under a span of its own whose context it carries.
+    /// Publishes a batch until it is confirmed, each message under a span of its own whose context it carries. Where
+    /// the worker's own broker takes nothing, it holds nothing either, so the delivery is given back.
     pub(crate) async fn send(
         &self,
         messages: Vec<Outgoing>,
         cancel: &CancellationToken,
     ) -> Result<(), Failure> {
-        self.send_to(&*self.bus, messages, cancel).await
+        self.send_to(&*self.bus, messages, Class::Interrupted, cancel).await
     }
 
-    /// The same, to another broker.
+    /// The same, to another broker; `away` is what it means where that takes nothing.
     pub(crate) async fn send_to(
         &self,
         bus: &dyn Bus,
         mut messages: Vec<Outgoing>,
+        away: Class,
         cancel: &CancellationToken,
     ) -> Result<(), Failure> {
         let started = Instant::now();
         let spans: Vec<_> = messages.iter_mut().map(send_under_span).collect();
-        let sent = publish(bus, messages, cancel).await;
+        let sent = publish(bus, messages, away, cancel).await;
         self.metrics.publish_duration(started.elapsed());
         drop(spans);
         sent

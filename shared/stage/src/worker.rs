@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,13 +91,15 @@ impl<V: Verb> Worker<V> {
     pub async fn run(self, cancel: CancellationToken) -> Result<(), BusError> {
         let mut deliveries = self.bus.consume(V::QUEUE.into(), self.settings.slots).await?;
         let mut work = JoinSet::new();
+        // Work on a lost delivery ends in its own time: until then its slot is not free.
+        let slots = usize::from(self.settings.slots.max(1));
         self.show_slots(0);
         loop {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
                 Some(ended) = work.join_next(), if !work.is_empty() => log_panic(ended),
-                delivery = deliveries.next() => {
+                delivery = deliveries.next(), if work.len() < slots => {
                     let Some(delivery) = delivery else { break };
                     work.spawn(self.clone().deliver(delivery, cancel.child_token()));
                 }
@@ -117,7 +120,7 @@ impl<V: Verb> Worker<V> {
 
     /// One delivery, from decoding to settling.
     async fn deliver(self, delivery: Delivery, cancel: CancellationToken) {
-        let Delivery { message, settle } = delivery;
+        let Delivery { message, settle, lost } = delivery;
         let described = MessageSpan {
             exchange: "",
             routing_key: V::QUEUE.name(),
@@ -127,7 +130,7 @@ impl<V: Verb> Worker<V> {
         };
         let span = process_span(V::QUEUE.name(), &described, &message.headers, Relation::ChildAndLink);
         let started = Instant::now();
-        let end = self.work_on(&message, &cancel).instrument(span.clone()).await;
+        let end = self.work_until_lost(&message, &lost, &cancel).instrument(span.clone()).await;
         let settled = match &end {
             End::Ack => settle.ack().await,
             End::Release => settle.release().await,
@@ -142,6 +145,25 @@ impl<V: Verb> Worker<V> {
             Err(error) => {
                 self.metrics.message(MessageOutcome::Lost);
                 span.in_scope(|| tracing::warn!(%error, "the delivery could not be settled; the broker delivers it again"));
+            }
+        }
+    }
+
+    /// Works, and interrupts the work once the delivery is lost: another worker gets the message.
+    async fn work_until_lost(
+        &self,
+        message: &Incoming,
+        lost: &CancellationToken,
+        cancel: &CancellationToken,
+    ) -> End {
+        let mut work = pin!(self.work_on(message, cancel));
+        tokio::select! {
+            biased;
+            end = &mut work => end,
+            () = lost.cancelled() => {
+                tracing::warn!("the delivery is lost with its channel; its work is interrupted");
+                cancel.cancel();
+                work.await
             }
         }
     }
@@ -209,11 +231,14 @@ impl<V: Verb> Worker<V> {
         reporter: &Reporter,
         cancel: &CancellationToken,
     ) -> Result<(), Failure> {
-        let mut bus = &self.bus;
+        let (mut bus, mut away) = (&self.bus, Class::Interrupted);
         let (facts, messages, ended) = match outcome {
             Outcome::Done { facts, next } => {
                 let next = next.iter().map(|next| follow_up(next, reporter.headers.clone()));
-                bus = self.next_bus.as_ref().unwrap_or(bus);
+                if let Some(next) = &self.next_bus {
+                    // The worker's own broker can hold the delivery while the other one is away.
+                    (bus, away) = (next, Class::TRANSIENT);
+                }
                 (facts, next.collect(), PartOutcome::Succeeded)
             }
             Outcome::Continue { rest } => {
@@ -227,7 +252,13 @@ impl<V: Verb> Worker<V> {
             }
         };
         // The work first: who hears the fact may rely on it.
-        reporter.send_to(&**bus, messages, cancel).await?;
+        let handed_on = reporter.send_to(&**bus, messages, away, cancel).await;
+        handed_on.map_err(|failure| match failure.code {
+            Code::BrokerUnavailable => failure
+                .while_doing("publish the work that follows")
+                .with_hint("see that the broker of the next stage (`target_broker`) runs and takes messages"),
+            _ => failure,
+        })?;
         fail::fail_point!("stage.work_published");
         let facts = facts.into_iter().zip(0..).map(|(body, number)| reporter.fact(body, number));
         let mut facts: Vec<_> = facts.collect();

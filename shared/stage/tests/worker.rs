@@ -61,6 +61,19 @@ impl Bench {
         + Sync
         + 'static,
     ) -> Self {
+        Self::start_before(None, retry, wait_for_cancel, handle).await
+    }
+
+    /// The same, with the broker of the next stage.
+    async fn start_before(
+        next: Option<Arc<dyn Bus>>,
+        retry: RetryPolicy,
+        wait_for_cancel: bool,
+        handle: impl Fn(&ImportRequested, &Context) -> Result<Outcome<ImportRequested>, Failure>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
         let bus = Arc::new(InProcess::new());
         let facts = bus.subscribe("#").await.unwrap().facts;
         let (seen, cancel) = (Arc::default(), CancellationToken::new());
@@ -69,7 +82,10 @@ impl Bench {
             WorkerSettings { slots: 2, slice: WorkerSettings::SLICE, retry, facts_mandatory: false };
         let metrics = Metrics::new(Stage::Importer);
         let shared: Arc<dyn Bus> = Arc::<InProcess>::clone(&bus);
-        let worker = Worker::new(shared, verb, settings, ByteBudget::new(1 << 20), metrics.clone());
+        let mut worker = Worker::new(shared, verb, settings, ByteBudget::new(1 << 20), metrics.clone());
+        if let Some(next) = next {
+            worker = worker.with_next_bus(next);
+        }
         let run = worker.run(cancel.clone());
         let worker = tokio::spawn(async move { run.await.unwrap() });
         Self { bus, seen, cancel, worker, facts, metrics }
@@ -258,6 +274,28 @@ async fn a_verb_is_told_that_its_work_was_delivered_before() {
     bench.publish(work().encode()).await;
     assert_eq!(bench.fact().await, planned());
     assert_eq!(bench.stop().await, [(0, 1), (0, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_broker_of_the_next_stage_is_away_the_work_is_held_and_not_given_back_at_once() {
+    let away = InProcess::new();
+    away.close().await;
+    let mut bench = Bench::start_before(Some(Arc::new(away)), RetryPolicy::BROKER, false, |_, context| {
+        let next = if context.attempt < 3 { vec![FollowUp::Import(work())] } else { Vec::new() };
+        Ok(Outcome::Done { facts: vec![planned()], next })
+    })
+    .await;
+    let began = tokio::time::Instant::now();
+    bench.publish(work().encode()).await;
+    for _ in 1..3 {
+        let FactBody::Failed { code, message, hint, terminal, .. } = bench.fact().await else { panic!() };
+        assert_eq!((code, terminal), (Code::BrokerUnavailable, false), "{message}");
+        assert!(hint.unwrap().contains("target_broker"));
+    }
+    assert_eq!(bench.fact().await, planned());
+    // Each attempt is patient for five minutes, and held for longer than the one before.
+    assert!(began.elapsed() >= Duration::from_secs(2 * 300 + 10 + 60), "{:?}", began.elapsed());
+    assert_eq!(bench.stop().await, [(0, 1), (0, 2), (0, 3)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,7 +74,7 @@ async fn consume(core: Core, queue: Queue, cancel: CancellationToken) {
 
 /// One letter, from the queue into the store.
 async fn take(core: Core, queue: Queue, delivery: Delivery) {
-    let Delivery { message, settle } = delivery;
+    let Delivery { message, settle, .. } = delivery;
     let id = message.message_id.clone();
     let settled = match keep(&core, queue, message).await {
         Ok(()) => settle.ack().await,

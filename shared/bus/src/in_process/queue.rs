@@ -177,7 +177,8 @@ impl Deliveries for InProcessDeliveries {
                 inbox: self.inbox,
                 _slot: slot,
             };
-            Some(Delivery { message, settle: Box::new(Unsettled(Some(taken))) })
+            let lost = self.shared.stop.child_token();
+            Some(Delivery { message, settle: Box::new(Unsettled(Some(taken))), lost })
         };
         self.shared.stop.run_until_cancelled(taking).await?
     }

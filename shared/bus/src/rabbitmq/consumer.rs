@@ -2,7 +2,7 @@
 //! again whenever any of that ends: the connection, the channel, the consumer (cancelled by the broker), or
 //! the deliveries (a consumer that is connected and gets none although the queue has some).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::backoff::Backoff;
 use super::health::Part;
-use super::link::Live;
+use super::link::{LOOK, Live};
 use super::settle::Received;
 use super::{Shared, declare, look, wire};
 use crate::{BusState, Deliveries, Delivery, Inbox};
@@ -77,6 +77,8 @@ struct Session {
     live: Arc<Live>,
     channel: Arc<Channel>,
     consumer: lapin::Consumer,
+    /// Cancelled when nothing can be settled on the channel any more.
+    lost: CancellationToken,
 }
 
 impl Consumer {
@@ -88,7 +90,10 @@ impl Consumer {
                 Ok(session) => {
                     self.part.set(BusState::Ready);
                     let built = Instant::now();
-                    match self.serve(session).await {
+                    let (channel, lost) = (Arc::downgrade(&session.channel), session.lost.clone());
+                    let ended = self.serve(session).await;
+                    self.shared.runtime.spawn(tell_when_lost(channel, lost));
+                    match ended {
                         Some(reason) => (reason, Some(built)),
                         None => return,
                     }
@@ -109,7 +114,10 @@ impl Consumer {
         let channel = live.channel().await?;
         let limit = self.shared.settings.connect_timeout;
         match timeout(limit, self.prepare(&channel)).await {
-            Ok(Ok(consumer)) => Ok(Session { live, channel: Arc::new(channel), consumer }),
+            Ok(Ok(consumer)) => {
+                let (channel, lost) = (Arc::new(channel), CancellationToken::new());
+                Ok(Session { live, channel, consumer, lost })
+            }
             Ok(Err(error)) => Err(live.describe(&error)),
             Err(_) => {
                 live.doubt();
@@ -160,8 +168,8 @@ impl Consumer {
             Inbox::DeadLetters(queue) => wire::dead_letter(&mut delivery, queue),
             Inbox::Work(_) | Inbox::Facts => wire::incoming(&mut delivery),
         };
-        let family = self.inbox.family();
-        let received = Received::new(&self.shared, family, &session.channel, delivery.acker, message);
+        let (family, lost) = (self.inbox.family(), session.lost.clone());
+        let received = Received::new(&self.shared, family, &session.channel, delivery.acker, message, lost);
         match received.oversized() {
             Some(reason) => {
                 self.shared.tasks.spawn(received.bury(reason));
@@ -191,6 +199,15 @@ impl Consumer {
             Err(_) => Err("the broker does not answer".to_owned()),
         }
     }
+}
+
+/// Tells those who work on what a session delivered, once the session is over, as soon as its channel is gone. It
+/// may stay for a while: where only the consumer was cancelled, what was delivered can still be settled.
+async fn tell_when_lost(channel: Weak<Channel>, lost: CancellationToken) {
+    while channel.upgrade().is_some_and(|channel| channel.status().connected()) {
+        tokio::time::sleep(LOOK).await;
+    }
+    lost.cancel();
 }
 
 fn is_forbidden(error: &lapin::Error) -> bool {

@@ -23,8 +23,8 @@ use crate::{BusError, BusState};
 /// How long a connection may take to say goodbye.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// How often the connection is looked at beside its events, which do not tell of every end.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a connection or channel is looked at beside its events, which do not tell of every end.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection that is up.
 pub(super) struct Live {

@@ -9,6 +9,7 @@ use fail::fail_point;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Acker, Channel};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::envelope::{self, Envelope};
@@ -23,6 +24,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Received {
     message: Incoming,
     unsettled: Unsettled,
+    lost: CancellationToken,
 }
 
 /// A delivery that is not settled. Dropping it releases it.
@@ -44,10 +46,11 @@ impl Received {
         channel: &Arc<Channel>,
         acker: Acker,
         message: Incoming,
+        lost: CancellationToken,
     ) -> Self {
         let (shared, channel) = (Arc::clone(shared), Arc::clone(channel));
         let handles = Handles { acker, _channel: channel, shared, family, message: message.clone() };
-        Self { message, unsettled: Unsettled(Some(handles)) }
+        Self { message, unsettled: Unsettled(Some(handles)), lost }
     }
 
     /// Whether its channel is still there.
@@ -69,7 +72,7 @@ impl Received {
     }
 
     pub(super) fn into_delivery(self) -> Delivery {
-        Delivery { message: self.message, settle: Box::new(self.unsettled) }
+        Delivery { message: self.message, settle: Box::new(self.unsettled), lost: self.lost }
     }
 }
 

@@ -1,0 +1,178 @@
+//! Deliveries that are lost with their channel while somebody works on them.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use transship_bus::{
+    Bus, BusError, BusState, Deliveries, Delivery, HoldDelay, InProcess, Inbox, Incoming, Outgoing,
+    QueueLook, Settle, Settled, Subscription, WorkQueue,
+};
+use transship_messages::{ImportRequested, WorkItem};
+use transship_model::{Counters, Execution, Failure, Part, Stage};
+use transship_stage::*;
+use transship_telemetry::Metrics;
+
+/// The handle of a delivery whose channel is gone.
+struct Gone;
+
+#[async_trait]
+impl Settle for Gone {
+    async fn ack(self: Box<Self>) -> Result<Settled, BusError> {
+        Ok(Settled::Lost)
+    }
+
+    async fn release(self: Box<Self>) -> Result<Settled, BusError> {
+        Ok(Settled::Lost)
+    }
+
+    async fn retry(self: Box<Self>, _: HoldDelay, _: &str) -> Result<Settled, BusError> {
+        Ok(Settled::Lost)
+    }
+
+    async fn dead_letter(self: Box<Self>, _: &str) -> Result<Settled, BusError> {
+        Ok(Settled::Lost)
+    }
+}
+
+/// A broker that delivers the same message once for each of its channels, however many are worked on: what RabbitMQ
+/// does when channels die.
+struct Redelivering {
+    twin: InProcess,
+    channels: Vec<CancellationToken>,
+}
+
+struct Redeliveries(std::vec::IntoIter<CancellationToken>);
+
+#[async_trait]
+impl Deliveries for Redeliveries {
+    async fn next(&mut self) -> Option<Delivery> {
+        let Some(lost) = self.0.next() else { return std::future::pending().await };
+        let message = Incoming {
+            message_id: "m".into(),
+            kind: ImportRequested::KIND.into(),
+            correlation_id: "run-1".into(),
+            headers: [].into(),
+            body: work().encode().into(),
+            attempt: 1,
+            redelivered: true,
+            routing_key: WorkQueue::ImporterImports.name().into(),
+            death: None,
+        };
+        Some(Delivery { message, settle: Box::new(Gone), lost })
+    }
+}
+
+#[async_trait]
+impl Bus for Redelivering {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), BusError> {
+        self.twin.publish(messages).await
+    }
+
+    async fn consume(&self, _: Inbox, _: u16) -> Result<Box<dyn Deliveries>, BusError> {
+        Ok(Box::new(Redeliveries(self.channels.clone().into_iter())))
+    }
+
+    async fn look(&self, inbox: Inbox) -> Result<QueueLook, BusError> {
+        self.twin.look(inbox).await
+    }
+
+    async fn subscribe(&self, pattern: &str) -> Result<Subscription, BusError> {
+        self.twin.subscribe(pattern).await
+    }
+
+    fn state(&self) -> watch::Receiver<BusState> {
+        self.twin.state()
+    }
+
+    async fn close(&self) {
+        self.twin.close().await;
+    }
+}
+
+fn work() -> ImportRequested {
+    ImportRequested {
+        execution: Execution { id: "run-1".parse().unwrap(), generation: 1 },
+        part: Part::ONLY,
+        pipeline: "default".parse().unwrap(),
+        container: "file:///memory/target".parse().unwrap(),
+        blob: "bundle".parse().unwrap(),
+        etag: None,
+        slice: 0,
+        carried: Counters::default(),
+        destination: None,
+        catalog_digest: None,
+        sealed_upload: None,
+    }
+}
+
+/// What a test sees of a verb.
+#[derive(Default)]
+struct Seen {
+    began: Notify,
+    ended: Notify,
+    now: AtomicUsize,
+    most: Mutex<usize>,
+}
+
+/// A verb that works until it is cancelled, and then takes a while to let go.
+struct Slow(Arc<Seen>);
+
+#[async_trait]
+impl Verb for Slow {
+    type Work = ImportRequested;
+    const STAGE: Stage = Stage::Importer;
+    const QUEUE: WorkQueue = WorkQueue::ImporterImports;
+
+    async fn handle(
+        &self,
+        _: &ImportRequested,
+        context: &Context,
+    ) -> Result<Outcome<ImportRequested>, Failure> {
+        let now = self.0.now.fetch_add(1, Ordering::SeqCst) + 1;
+        {
+            let mut most = self.0.most.lock().unwrap();
+            *most = now.max(*most);
+        }
+        self.0.began.notify_one();
+        context.cancel.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+        self.0.ended.notify_one();
+        Err(Failure::interrupted())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_on_a_lost_delivery_stops_and_keeps_its_slot_until_it_has() {
+    let channels: Vec<_> = (0..3).map(|_| CancellationToken::new()).collect();
+    let bus = Arc::new(Redelivering { twin: InProcess::new(), channels: channels.clone() });
+    let (seen, cancel) = (Arc::new(Seen::default()), CancellationToken::new());
+    let settings = WorkerSettings {
+        slots: 1,
+        slice: WorkerSettings::SLICE,
+        retry: RetryPolicy::BROKER,
+        facts_mandatory: false,
+    };
+    let metrics = Metrics::new(Stage::Importer);
+    let worker =
+        Worker::new(bus, Slow(Arc::clone(&seen)), settings, ByteBudget::new(1 << 20), metrics.clone());
+    let worker = tokio::spawn(worker.run(cancel.clone()));
+    let soon = async |what: &Notify| tokio::time::timeout(Duration::from_secs(60), what.notified()).await;
+    for lost in &channels {
+        soon(&seen.began).await.expect("the work begins");
+        // Long enough for whatever does not wait for the slot.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        lost.cancel();
+        soon(&seen.ended).await.expect("the work is interrupted, though the process goes on");
+    }
+    cancel.cancel();
+    tokio::time::timeout(Duration::from_secs(60), worker).await.unwrap().unwrap().unwrap();
+    assert_eq!(*seen.most.lock().unwrap(), 1, "one slot");
+    let rendered = metrics.render();
+    assert!(rendered.contains(r#"outcome="lost",queue="importer.imports"} 3"#), "{rendered}");
+}
