@@ -4,6 +4,8 @@
 mod flow;
 #[path = "support/inboxes.rs"]
 mod inboxes;
+#[path = "support/letters.rs"]
+mod letters;
 #[path = "support/raw.rs"]
 mod raw;
 #[path = "support/state.rs"]
@@ -25,7 +27,7 @@ use transship_model::Secret;
 
 use self::flow::{drain, fact};
 use self::inboxes::*;
-use self::raw::{DeadLetter, raw_dead_letters};
+use self::letters::{DeadLetter, raw_dead_letters};
 use self::state::{connecting, ready};
 use self::support::{QUEUE, take, within, work};
 

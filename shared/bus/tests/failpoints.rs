@@ -1,5 +1,7 @@
 //! A crash between the two effects of a settlement makes a duplicate, never a loss.
 
+#[path = "support/letters.rs"]
+mod letters;
 #[path = "support/raw.rs"]
 mod raw;
 mod support;
@@ -10,7 +12,7 @@ use fail::FailScenario;
 use transship_bus::{Bus, BusSettings, HoldDelay, InProcess, RabbitMq};
 use transship_model::Secret;
 
-use self::raw::raw_dead_letters;
+use self::letters::raw_dead_letters;
 use self::support::{QUEUE, take, work};
 
 /// Takes the next delivery in a task of its own, which dies while it settles it.

@@ -1,5 +1,4 @@
-//! What only RabbitMQ can do to the bus, on a virtual host of its own: queues and exchanges that vanish or
-//! differ, logins that fail, a network that falls silent, and messages that are not transship's.
+//! What only RabbitMQ can do to the bus, on a virtual host of its own: queues and exchanges that vanish, logins that fail, and a network that falls silent.
 
 #[path = "support/flow.rs"]
 mod flow;
@@ -15,21 +14,17 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lapin::options::{BasicPublishOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel};
+use lapin::Channel;
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tracing_subscriber::EnvFilter;
-use transship_bus::{
-    Bus, BusError, BusSettings, FACTS_EXCHANGE, GivenUpBy, HoldDelay, Inbox, MAX_BODY_BYTES, RabbitMq,
-    Settled, WorkQueue,
-};
+use transship_bus::{Bus, BusError, BusSettings, FACTS_EXCHANGE, RabbitMq};
 use transship_model::Secret;
 
 use self::flow::{drain, fact};
 use self::proxy::{Passes, Proxy};
-use self::raw::{DeadLetter, raw, raw_dead_letters};
+use self::raw::raw;
 use self::state::{connecting, ready};
 use self::support::{QUEUE, take, within, work};
 
@@ -62,13 +57,17 @@ async fn a_queue_that_is_deleted_under_its_consumer_is_declared_and_consumed_aga
     let bus = RabbitMq::connect(settings(&url));
     let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
     ready(&bus).await;
+    bus.publish(vec![work("before")]).await.unwrap();
+    let in_hand = take(&mut deliveries).await;
     let (_connection, channel) = raw(&url).await;
     let ((), reason) = tokio::join!(delete_queue(&channel, QUEUE.name()), connecting(&bus));
     assert!(reason.contains(QUEUE.name()) && reason.contains("cancelled"), "{reason}");
     ready(&bus).await;
     bus.publish(vec![work("after")]).await.unwrap();
     assert_eq!(drain(&mut deliveries, 1).await, ["after"]);
+    assert!(!in_hand.lost.is_cancelled(), "its channel is still there");
     bus.close().await;
+    within("the channel's end", in_hand.lost.cancelled()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,20 +100,6 @@ async fn what_is_deleted_under_a_publisher_is_declared_again_by_who_may_and_an_e
     let mut deliveries = bus.consume(QUEUE.into(), 2).await.unwrap();
     assert_eq!(drain(&mut deliveries, 2).await, ["a", "a"]);
     guest.close().await;
-    bus.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queue_with_other_arguments_is_named_until_it_is_gone() {
-    let url = vhost().await;
-    let (_connection, channel) = raw(&url).await;
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(QUEUE.name().into(), options, FieldTable::default()).await.unwrap();
-    let bus = RabbitMq::connect(settings(&url));
-    let reason = connecting(&bus).await;
-    assert!(reason.contains("inequivalent arg 'x-queue-type'") && reason.contains(QUEUE.name()), "{reason}");
-    delete_queue(&channel, QUEUE.name()).await;
-    ready(&bus).await;
     bus.close().await;
 }
 
@@ -249,183 +234,4 @@ async fn proxied(url: &str) -> (Proxy, String) {
     let proxy = Proxy::start(upstream.to_owned()).await;
     let proxied = format!("{user}@{}/{vhost}", proxy.address);
     (proxy, proxied)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_hold_queue_refuses_and_the_delivery_is_not_lost() {
-    let url = vhost().await;
-    let bus = RabbitMq::connect(settings(&url));
-    ready(&bus).await;
-    let hold = QUEUE.hold_queue(HoldDelay::TwoHours);
-    put_policy(&url, "full", &format!(r#"{{"pattern":"^{hold}$","definition":{{"max-length":1}}}}"#)).await;
-    bus.publish((0..20).map(|n| work(&format!("{n:02}"))).collect()).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE.into(), 20).await.unwrap();
-    let mut refused = 0;
-    for _ in 0..20 {
-        match take(&mut deliveries).await.settle.retry(HoldDelay::TwoHours, "throttled").await {
-            Ok(settled) => assert_eq!(settled, Settled::Done),
-            Err(BusError::Refused { .. }) => refused += 1,
-            Err(other) => panic!("{other}"),
-        }
-    }
-    // The bound of a quorum queue is approximate; what was refused comes again, and nothing else does.
-    assert!((10..20).contains(&refused), "{refused}");
-    for _ in 0..refused {
-        let again = take(&mut deliveries).await;
-        assert_eq!(again.message.attempt, 1);
-        again.settle.ack().await.unwrap();
-    }
-    bus.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_too_large_becomes_a_dead_letter_and_others_flow() {
-    let url = vhost().await;
-    let bus = RabbitMq::connect(settings(&url));
-    ready(&bus).await;
-    let (_connection, channel) = raw(&url).await;
-    let body = vec![7; MAX_BODY_BYTES + 1];
-    let properties = BasicProperties::default().with_message_id("huge".into());
-    let options = BasicPublishOptions::default();
-    let sent =
-        channel.basic_publish("".into(), QUEUE.name().into(), options, &body, properties).await.unwrap();
-    sent.await.unwrap();
-    bus.publish(vec![work("fine")]).await.unwrap();
-    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
-    assert_eq!(drain(&mut deliveries, 1).await, ["fine"]);
-    let [letter] = &dead_letters(&url).await[..] else { panic!("one dead letter") };
-    assert_eq!((letter.message_id.as_str(), letter.body.as_ref()), ("huge", body.as_slice()));
-    assert!(letter.reason.contains("262145 bytes"), "{}", letter.reason);
-    bus.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_with_headers_that_fill_a_frame_is_delivered_and_can_become_a_dead_letter() {
-    let url = vhost().await;
-    let bus = RabbitMq::connect(settings(&url));
-    ready(&bus).await;
-    let (_connection, channel) = raw(&url).await;
-    let mut headers = FieldTable::default();
-    headers.insert("huge".into(), AMQPValue::LongString(vec![b'x'; 120_000].into()));
-    let properties = BasicProperties::default().with_message_id("foreign".into()).with_headers(headers);
-    let options = BasicPublishOptions::default();
-    let sent = channel.basic_publish("".into(), QUEUE.name().into(), options, b"", properties).await.unwrap();
-    sent.await.unwrap();
-    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
-    let delivery = take(&mut deliveries).await;
-    assert_eq!(delivery.message.headers["huge"].len(), 120_000);
-    assert_eq!(delivery.settle.dead_letter("not transship's").await.unwrap(), Settled::Done);
-    assert_eq!(dead_letters(&url).await[0].message_id, "foreign");
-    bus.close().await;
-}
-
-/// Dead letters, once there are some.
-async fn dead_letters(url: &str) -> Vec<DeadLetter> {
-    within("a dead letter", async {
-        loop {
-            let letters = raw_dead_letters(url, QUEUE).await;
-            if !letters.is_empty() {
-                return letters;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_definitions_agree_with_what_is_declared_and_stop_a_message_that_kills_its_consumers() {
-    let url = vhost().await;
-    let definitions = include_str!("../../../deploy/rabbitmq/definitions.json");
-    api("POST", &format!("definitions/{}", vhost_of(&url)), definitions.to_owned()).await;
-    let bus = RabbitMq::connect(settings(&url));
-    ready(&bus).await;
-    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
-    bus.publish(vec![work("poison")]).await.unwrap();
-    // A delivery that is only ever given back, as by a process that dies of it.
-    let letters = tokio::select! {
-        letters = dead_letters(&url) => letters,
-        () = async { while take(&mut deliveries).await.settle.release().await.is_ok() {} } => panic!("a release failed"),
-    };
-    assert_eq!(letters.len(), 1);
-    assert_eq!((letters[0].message_id.as_str(), letters[0].attempt), ("poison", 1));
-    bus.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_the_broker_gave_up_says_so_also_after_a_hold() {
-    let url = vhost().await;
-    let definitions = include_str!("../../../deploy/rabbitmq/definitions.json");
-    api("POST", &format!("definitions/{}", vhost_of(&url)), definitions.to_owned()).await;
-    let limit = r#"{"pattern":"^blob-copier\\.copies$","priority":20,"definition":{"delivery-limit":3,"dead-letter-exchange":"","dead-letter-routing-key":"blob-copier.copies.dead"}}"#;
-    put_policy(&url, "limit", limit).await;
-    let bus = RabbitMq::connect(settings(&url));
-    let mut letters = bus.consume(Inbox::DeadLetters(QUEUE), 2).await.unwrap();
-    ready(&bus).await;
-    let mut deliveries = bus.consume(QUEUE.into(), 1).await.unwrap();
-    bus.publish(vec![work("deadly")]).await.unwrap();
-    take(&mut deliveries).await.settle.retry(HoldDelay::TenSeconds, "throttled").await.unwrap();
-    let letter = tokio::select! {
-        letter = take(&mut letters) => letter,
-        () = async { while take(&mut deliveries).await.settle.release().await.is_ok() {} } => panic!("a release failed"),
-    };
-    assert_eq!((letter.message.message_id.as_str(), letter.message.attempt), ("deadly", 2));
-    let death = letter.message.death.clone().unwrap();
-    assert_eq!(death.by, GivenUpBy::Broker, "{}", death.reason);
-    for part in ["blob-copier.copies", "(delivery_limit)", "throttled"] {
-        assert!(death.reason.contains(part), "{}", death.reason);
-    }
-    letter.settle.ack().await.unwrap();
-    bus.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_that_is_too_large_comes_without_its_body_and_says_so() {
-    let url = vhost().await;
-    let bus = RabbitMq::connect(settings(&url));
-    let mut letters = bus.consume(Inbox::DeadLetters(QUEUE), 1).await.unwrap();
-    ready(&bus).await;
-    let (_connection, channel) = raw(&url).await;
-    let (body, options) = (vec![7; MAX_BODY_BYTES + 1], BasicPublishOptions::default());
-    let properties = BasicProperties::default().with_message_id("huge".into());
-    let dead = QUEUE.dead_letter_queue();
-    channel.basic_publish("".into(), dead.into(), options, &body, properties).await.unwrap().await.unwrap();
-    let letter = take(&mut letters).await;
-    assert_eq!((letter.message.message_id.as_str(), letter.message.body.len()), ("huge", 0));
-    let reason = letter.message.death.clone().unwrap().reason;
-    assert!(reason.contains("gave no reason") && reason.contains("262145 bytes"), "{reason}");
-    letter.settle.ack().await.unwrap();
-    bus.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_definitions_can_be_imported_into_a_broker_that_has_nothing() {
-    let definitions = include_str!("../../../deploy/rabbitmq/definitions.json");
-    api("POST", "definitions", definitions.to_owned()).await;
-    let queues: serde_json::Value =
-        serde_json::from_str(&api("GET", "queues/transship", String::new()).await).unwrap();
-    assert_eq!(queues.as_array().unwrap().len(), (WorkQueue::ALL.len() + 1) * (2 + HoldDelay::ALL.len()));
-    let policies: serde_json::Value =
-        serde_json::from_str(&api("GET", "policies/transship", String::new()).await).unwrap();
-    assert_eq!(policies.as_array().unwrap().len(), WorkQueue::ALL.len() + 3);
-}
-
-fn vhost_of(url: &str) -> &str {
-    url.rsplit('/').next().unwrap()
-}
-
-async fn put_policy(url: &str, name: &str, policy: &str) {
-    api("PUT", &format!("policies/{}/{name}", vhost_of(url)), policy.to_owned()).await;
-}
-
-async fn api(method: &str, path: &str, body: String) -> String {
-    let url = format!("{}/api/{path}", broker().await.management_url());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request =
-        client.request(method.parse().unwrap(), url).header("content-type", "application/json").body(body);
-    let response = request.send().await.unwrap();
-    let status = response.status();
-    let text = response.text().await.unwrap();
-    assert!(status.is_success(), "{method} {path}: {status} {text}");
-    text
 }

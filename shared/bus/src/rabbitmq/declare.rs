@@ -1,6 +1,8 @@
-//! Declaring the topology. Only what cannot be changed later, and what only an argument can say, is an
-//! argument; everything that may be tuned (delivery limit, dead-lettering of work queues, lengths) is a policy
-//! in `deploy/rabbitmq/definitions.json`. A queue that is declared with other arguments is refused.
+//! Declaring the topology. What transship relies on is an argument: that a queue is a quorum queue, and where
+//! the broker puts what it gives up. Everything that may be tuned (delivery limit, lengths) is a policy in
+//! `deploy/rabbitmq/definitions.json`, which repeats the arguments for queues that others declare. They must agree:
+//! a broker takes some of them (the overflow of a quorum queue) from the policy first. A queue that
+//! exists with other arguments is refused.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -11,6 +13,10 @@ use crate::{FACTS_EXCHANGE, HoldDelay, WorkQueue};
 
 /// The binding of the queue of facts.
 const EVERY_FACT: &str = "#";
+
+/// How many dead facts are kept, the newest. Nobody takes them: they are there for a person to look at, and the
+/// facts that follow say more.
+const DEAD_FACTS: i64 = 10_000;
 
 /// A queue and its arguments.
 struct Plan {
@@ -24,8 +30,8 @@ fn plans(family: Family) -> Vec<Plan> {
     let holds = HoldDelay::ALL
         .into_iter()
         .map(|delay| Plan { name: family.hold_queue(delay), arguments: hold_arguments(family, delay) });
-    let dead = Plan { name: family.dead_letter_queue(), arguments: quorum() };
-    let queue = Plan { name: family.name().to_owned(), arguments: quorum() };
+    let dead = Plan { name: family.dead_letter_queue(), arguments: dead_arguments(family) };
+    let queue = Plan { name: family.name().to_owned(), arguments: queue_arguments(family) };
     holds.chain([dead, queue]).collect()
 }
 
@@ -35,16 +41,38 @@ fn quorum() -> FieldTable {
     arguments
 }
 
-/// A held message expires into its queue. At-least-once, since the default loses messages where that queue is
-/// not available at that moment; and at-least-once needs the overflow that refuses.
-fn hold_arguments(family: Family, delay: HoldDelay) -> FieldTable {
-    let milliseconds = i64::try_from(delay.duration().as_millis()).expect("two hours fit");
+/// What the broker takes out of the queue goes to the queue `to`. At-least-once, since the default loses messages
+/// where that queue is not available at that moment; and at-least-once needs the overflow that refuses.
+fn dead_lettering(to: &str) -> FieldTable {
     let mut arguments = quorum();
-    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(milliseconds));
     arguments.insert("x-dead-letter-exchange".into(), text(""));
-    arguments.insert("x-dead-letter-routing-key".into(), text(family.name()));
+    arguments.insert("x-dead-letter-routing-key".into(), text(to));
     arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
     arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments
+}
+
+/// What was delivered too often is a dead letter. No policy is needed for it: from 4.0 on a broker has a delivery
+/// limit of twenty by itself, and drops what has nowhere to go.
+fn queue_arguments(family: Family) -> FieldTable {
+    dead_lettering(&family.dead_letter_queue())
+}
+
+/// A held message expires into its queue.
+fn hold_arguments(family: Family, delay: HoldDelay) -> FieldTable {
+    let milliseconds = i64::try_from(delay.duration().as_millis()).expect("two hours fit");
+    let mut arguments = dead_lettering(family.name());
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(milliseconds));
+    arguments
+}
+
+/// Dead letters of work wait for the control plane, however long; those of facts wait for nobody.
+fn dead_arguments(family: Family) -> FieldTable {
+    let mut arguments = quorum();
+    if family == Family::Facts {
+        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(DEAD_FACTS));
+        arguments.insert("x-overflow".into(), text("drop-head"));
+    }
     arguments
 }
 
@@ -144,33 +172,41 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_queue_has_a_policy_and_none_drops_a_message() {
-        let definitions = definitions();
-        let policies = definitions["policies"].as_array().unwrap();
-        let of = |name: &str| -> Vec<&Value> {
-            policies
-                .iter()
-                .filter(|policy| {
-                    let pattern = policy["pattern"].as_str().unwrap();
-                    let escaped = name.replace('.', "\\.");
-                    let suffix = pattern.trim_start_matches('^').trim_end_matches('$');
-                    suffix == escaped
-                        || suffix == "\\.dead" && name.ends_with(".dead")
-                        || suffix == "\\.hold\\.[0-9]+[smh]" && name.contains(".hold.")
-                })
-                .collect()
+    /// The definition of the policy that a broker applies to a queue: of those that match, the first by priority.
+    fn policy_of<'a>(definitions: &'a Value, name: &str) -> &'a Value {
+        let matches = |policy: &&Value| {
+            let pattern = policy["pattern"].as_str().unwrap();
+            let suffix = pattern.trim_start_matches('^').trim_end_matches('$');
+            suffix == name.replace('.', "\\.")
+                || suffix == "\\.dead" && name.ends_with(".dead")
+                || suffix == "\\.hold\\.[0-9]+[smh]" && name.contains(".hold.")
         };
-        for queue in families() {
-            let [policy] = of(queue.name())[..] else { panic!("one policy for {}", queue.name()) };
-            assert_eq!(policy["definition"]["delivery-limit"], 50);
-            assert_eq!(policy["definition"]["dead-letter-exchange"], "");
-            assert_eq!(policy["definition"]["dead-letter-routing-key"], queue.dead_letter_queue());
-            let holds = HoldDelay::ALL.map(|delay| queue.hold_queue(delay));
-            for name in holds.into_iter().chain([queue.dead_letter_queue(), queue.name().to_owned()]) {
-                let [policy] = of(&name)[..] else { panic!("one policy for {name}") };
-                assert_eq!(policy["apply-to"], "queues");
-                assert_eq!(policy["definition"]["overflow"], "reject-publish", "{name}");
+        let policies = definitions["policies"].as_array().unwrap().iter().filter(matches);
+        let mut policies: Vec<_> = policies.collect();
+        policies.sort_by_key(|policy| policy["priority"].as_i64().unwrap());
+        let policy = policies.last().unwrap_or_else(|| panic!("no policy for {name}"));
+        assert_eq!(policy["apply-to"], "queues");
+        &policy["definition"]
+    }
+
+    #[test]
+    fn every_queue_has_a_policy_which_agrees_with_its_arguments_and_none_drops_what_somebody_waits_for() {
+        let definitions = definitions();
+        for family in families() {
+            let policy = policy_of(&definitions, family.name());
+            assert_eq!(policy["delivery-limit"], 50);
+            assert_eq!(policy["dead-letter-exchange"], "");
+            assert_eq!(policy["dead-letter-routing-key"], family.dead_letter_queue());
+            for plan in plans(family) {
+                let policy = policy_of(&definitions, &plan.name);
+                let dead_facts = plan.name == Family::Facts.dead_letter_queue();
+                let overflow = if dead_facts { "drop-head" } else { "reject-publish" };
+                assert_eq!(policy["overflow"], overflow, "{}", plan.name);
+                assert!(policy["max-length"].is_u64(), "{} may grow for ever", plan.name);
+                for (key, value) in as_json(&plan.arguments).as_object().unwrap() {
+                    let said = &policy[key.trim_start_matches("x-")];
+                    assert!(said.is_null() || said == value, "{}: {key} is {value} and {said}", plan.name);
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use transship_model::Secret;
 use url::{Host, Url};
@@ -10,6 +11,10 @@ use crate::envelope::clean_reason;
 
 /// How much of an error of the broker is shown, in characters.
 const SHOWN_ERROR_CHARS: usize = 300;
+
+/// What to do where the broker has a queue or exchange with other arguments than are declared.
+const OTHER_ARGUMENTS: &str = "hint: it was made by an older transship or by somebody else; let it run empty and \
+                               delete it, and it is declared anew, or set `declare = false` and own the queues";
 
 /// How to reach a broker, and what the adapter may do there.
 #[derive(Debug, Clone)]
@@ -125,8 +130,20 @@ impl Address {
         };
         let password = &self.uri.authority.userinfo.password;
         let text = if password.is_empty() { text } else { text.replace(password.as_str(), "[hidden]") };
-        clean_reason(&text).chars().take(SHOWN_ERROR_CHARS).collect()
+        let shown: String = clean_reason(&text).chars().take(SHOWN_ERROR_CHARS).collect();
+        if declares_otherwise(error) { format!("{shown}; {OTHER_ARGUMENTS}") } else { shown }
     }
+}
+
+/// Whether the broker refused a declaration because what is declared exists with other arguments.
+fn declares_otherwise(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(lapin::ErrorKind::ProtocolError(error)) =
+        error.downcast_ref::<lapin::Error>().map(lapin::Error::kind)
+    else {
+        return false;
+    };
+    matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+        && error.get_message().as_str().contains("inequivalent arg")
 }
 
 fn decode(text: &str) -> Option<String> {
