@@ -223,7 +223,7 @@ impl Job<'_> {
                 container: work.route.target.clone(),
                 blob: work.blob.clone(),
                 etag: Some(etag.0.clone()),
-                catalog_digest: None,
+                catalog_digest: Some(work.catalog_digest.clone()),
                 slice: 0,
                 carried: Counters::default(),
                 sealed_upload: None,

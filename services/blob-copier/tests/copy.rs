@@ -40,6 +40,7 @@ async fn the_import_pipeline_of_the_route_is_started_with_the_new_entity_tag() {
     assert_eq!((&import.execution, import.part, &import.blob), (&work.execution, work.part, &name()));
     assert_eq!((&import.container, import.etag.as_ref()), (&work.route.target, Some(&copied.etag)));
     assert_ne!(import.etag.as_ref(), Some(&work.etag));
+    assert_eq!(import.catalog_digest.as_ref(), Some(&work.catalog_digest), "another bundle is refused");
     assert_eq!(import.pipeline.as_str(), "import-b");
 
     work.route.import_pipeline = None;
