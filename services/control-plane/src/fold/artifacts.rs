@@ -1,5 +1,7 @@
 //! What became of each artifact of a run.
 
+use std::collections::BTreeSet;
+
 use transship_api::ArtifactProgress;
 use transship_messages::{ArtifactOutcome, ArtifactResult};
 use transship_model::{ArtifactReference, Stage};
@@ -20,6 +22,20 @@ pub fn imported_artifacts(view: &RunView, parts: &[(u32, PartState)]) -> Vec<Str
     let there = |artifact: &ArtifactProgress| matches!(&*artifact.result, "Succeeded" | "Skipped");
     let name = |artifact: ArtifactProgress| artifact.imported_as.unwrap_or(artifact.artifact);
     artifacts(view, parts).into_iter().filter(there).map(name).collect()
+}
+
+/// The artifacts of an export that are not where they were to go, and will not come there by it: left out of the
+/// bundle, of a part that was not exported, or of one whose copy was given up.
+pub fn undelivered(parts: &[PartState]) -> BTreeSet<String> {
+    let of_part = |part: &PartState| -> Vec<String> {
+        let is_lost = |stage: &StageState| stage.stage != Stage::Importer && stage.has_failed();
+        if part.stages.iter().any(is_lost) {
+            return part.artifacts.requested.iter().map(ToString::to_string).collect();
+        }
+        let failed = |result: &&ArtifactResult| matches!(result.outcome, ArtifactOutcome::Failed { .. });
+        part.artifacts.left_out.iter().filter(failed).map(|result| result.reference.to_string()).collect()
+    };
+    parts.iter().flat_map(of_part).collect()
 }
 
 fn of_part(view: &RunView, part: &PartState) -> Vec<ArtifactProgress> {

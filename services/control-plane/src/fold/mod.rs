@@ -10,7 +10,7 @@ mod run;
 mod stage;
 mod summary;
 
-pub use artifacts::{artifacts, imported_artifacts};
+pub use artifacts::{artifacts, imported_artifacts, undelivered};
 pub use part::{Artifacts, Changed, PartState, TargetResults};
 pub use run::{ArtifactTotals, RunSummary, RunView, run_state, summarise};
 pub use stage::{End, EndRank, InFlight, StageState, Trouble};

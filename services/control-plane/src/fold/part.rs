@@ -106,7 +106,9 @@ impl PartState {
             }
             FactBody::ArtifactImported { container, results } => Changed {
                 stages: self.change(fact, Some(container), |stage| {
-                    stage.turn_to(attempt);
+                    if !stage.is_forgotten(fact.at_ms) {
+                        stage.turn_to(attempt);
+                    }
                 }),
                 artifacts: self.artifacts.import(container, attempt, results, fingerprint(&fact.body)),
             },
@@ -124,7 +126,7 @@ impl PartState {
                 let (code, message, hint) = (*code, message.clone(), hint.clone());
                 let trouble = Trouble { terminal: *terminal, at_ms: fact.at_ms, code, message, hint };
                 Changed::stages(self.change(fact, container.as_ref(), |stage| {
-                    if stage.turn_to(attempt) {
+                    if !stage.is_forgotten(fact.at_ms) && stage.turn_to(attempt) {
                         stage.fail(trouble);
                     }
                 }))
@@ -132,15 +134,18 @@ impl PartState {
         }
     }
 
-    /// Forgets how a stage failed: its work was given to its queue again.
+    /// Forgets how a stage failed: its work was given to its queue again. A failure without a target concerned it as
+    /// well.
     pub fn reopen(&mut self, stage: Stage, target: Option<&ContainerUrl>) {
-        let same = |known: &&mut StageState| known.stage == stage && known.target.as_ref() == target;
+        let same = |known: &&mut StageState| {
+            known.stage == stage && (known.target.is_none() || known.target.as_ref() == target)
+        };
         self.stages.iter_mut().filter(same).for_each(StageState::reopen);
     }
 
     fn progress(&mut self, fact: &Fact, counters: &Counters, names: Option<&Vec<String>>) -> Changed {
         Changed::stages(self.change(fact, None, |stage| {
-            if !stage.turn_to(fact.attempt) {
+            if stage.is_forgotten(fact.at_ms) || !stage.turn_to(fact.attempt) {
                 return;
             }
             stage.count(counters);

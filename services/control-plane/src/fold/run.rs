@@ -46,6 +46,8 @@ pub struct RunSummary {
     pub message: Option<String>,
     /// The catalog digest of the first bundle that has one.
     pub catalog_digest: Option<String>,
+    /// Whether copies of an export's bundles are under way.
+    pub is_copying: bool,
 }
 
 /// Artifacts of a run: discovered = moved + skipped + failed, once it is over.
@@ -81,15 +83,24 @@ impl RunView {
         if self.part.is_some() { parts.min(1) } else { parts }
     }
 
-    /// How the stage that the run ends with stands for a part. A failure without a target concerns each of them.
-    fn row<'a>(&self, part: &'a PartSummary) -> Option<&'a StageSummary> {
+    /// How the stage that the run ends with stands for a part. A failure without a target concerns each of them that
+    /// is not over.
+    pub(crate) fn row<'a>(&self, part: &'a PartSummary) -> Option<&'a StageSummary> {
         let of = |target: Option<&ContainerUrl>| {
             part.stages.iter().find(|row| row.stage == self.stage() && row.target.as_ref() == target)
         };
-        match (&self.target, self.kind) {
-            (Some(target), RunKind::Import) => of(Some(target)).or_else(|| of(None)),
-            _ => of(None),
+        let (Some(target), RunKind::Import) = (&self.target, self.kind) else { return of(None) };
+        match (of(Some(target)), of(None)) {
+            (Some(open), Some(failed)) if !open.status.is_over() && failed.status == StageStatus::Failed => {
+                Some(failed)
+            }
+            (known, other) => known.or(other),
         }
+    }
+
+    /// Whether nothing more will come of a part for this run.
+    pub(crate) fn is_over(&self, part: &PartSummary) -> bool {
+        self.row(part).is_some_and(|row| row.status.is_over() && row.told)
     }
 
     /// Whether the run shows this row: an export shows its whole way, an import what becomes of its bundles.
@@ -166,7 +177,14 @@ pub fn summarise(view: &RunView, parts: u32, known: &[(u32, PartSummary)], state
         attempts: rows.iter().map(|(_, row)| row.attempt).max().unwrap_or_default(),
         message: message(view, parts, known),
         catalog_digest: rows.iter().find_map(|(_, row)| row.catalog_digest.as_ref()).map(ToString::to_string),
+        is_copying: is_copying(view, known),
     }
+}
+
+fn is_copying(view: &RunView, known: &[(u32, PartSummary)]) -> bool {
+    let covered = known.iter().filter(|(number, _)| view.kind == RunKind::Export && view.covers(*number));
+    let mut rows = covered.flat_map(|(_, part)| &part.stages);
+    rows.any(|row| row.stage == Stage::BlobCopier && !row.status.is_over())
 }
 
 fn rows<'a>(view: &RunView, known: &'a [(u32, PartSummary)]) -> Vec<(u32, &'a StageSummary)> {
@@ -194,31 +212,52 @@ fn percentage(rows: &[(u32, &StageSummary)], parts: u32, state: &RunState) -> u8
 /// What a person should know: of one part what it says, of many with the part before it.
 fn message(view: &RunView, parts: u32, known: &[(u32, PartSummary)]) -> Option<String> {
     let several = view.parts(parts) > 1;
-    let rows = rows(view, known);
     // What stands in the way first, then what tries again, then what was left out.
     let worth = |row: &StageSummary| match row.status {
-        StageStatus::Failed => 0,
+        StageStatus::Failed => 0_u8,
         StageStatus::Retrying => 1,
         StageStatus::Waiting | StageStatus::Running | StageStatus::Succeeded => 2,
     };
-    let mut told: Vec<_> = rows.iter().filter(|(_, row)| row.message.is_some()).collect();
-    told.sort_by_key(|(number, row)| (worth(row), *number));
-    let text = |(number, row): &&(u32, &StageSummary)| {
+    let text = |row: &StageSummary| {
         let Counters { artifacts_failed, artifacts_discovered, .. } = row.counters;
-        let message = row.message.as_deref().unwrap_or_default();
+        let message = row.message.as_deref()?;
         let left_out = row.stage == Stage::Exporter && row.status == StageStatus::Succeeded;
-        let what = if left_out {
+        Some(if left_out {
             format!("{artifacts_failed} of {artifacts_discovered} artifacts failed: {message}")
         } else {
             message.to_owned()
-        };
-        if several { format!("part {number}: {what}") } else { what }
+        })
+    };
+    let own = rows(view, known).into_iter();
+    let mut told: Vec<_> = own.filter_map(|(number, row)| Some((worth(row), number, text(row)?))).collect();
+    told.extend(failed_onward(view, known).map(|(number, text)| (0, number, text)));
+    told.sort_by_key(|(worth, number, _)| (*worth, *number));
+    let text = |(_, number, text): &(u8, u32, String)| {
+        if several { format!("part {number}: {text}") } else { text.clone() }
     };
     let mut texts: Vec<String> = told.iter().take(SHOWN_PARTS).map(text).collect();
     if told.len() > SHOWN_PARTS {
-        texts.push(format!("and {} more parts", told.len() - SHOWN_PARTS));
+        texts.push(format!("and {} more", told.len() - SHOWN_PARTS));
     }
     (!texts.is_empty()).then(|| cut(&texts.join("; "), MESSAGE))
+}
+
+/// What went wrong for good behind an export: its state is about its bundles, and says nothing of where they go.
+fn failed_onward<'a>(
+    view: &'a RunView,
+    known: &'a [(u32, PartSummary)],
+) -> impl Iterator<Item = (u32, String)> + 'a {
+    let covered = known.iter().filter(|(number, _)| view.kind == RunKind::Export && view.covers(*number));
+    let rows = covered.flat_map(|(number, part)| part.stages.iter().map(move |row| (*number, row)));
+    rows.filter(|(_, row)| row.status == StageStatus::Failed).filter_map(|(number, row)| {
+        let what = match row.stage {
+            Stage::BlobCopier => "the copy to",
+            Stage::Importer => "the import from",
+            Stage::Exporter | Stage::ControlPlane => return None,
+        };
+        let container = row.target.as_ref().map_or_else(|| "its target".to_owned(), ToString::to_string);
+        Some((number, format!("{what} {container} failed: {}", row.message.as_deref().unwrap_or_default())))
+    })
 }
 
 fn bytes(counters: &Counters) -> ByteTotals {

@@ -21,6 +21,14 @@ pub struct StageState {
     pub trouble: Option<Trouble>,
     /// The success. Nothing that comes later undoes it.
     pub end: Option<End>,
+    /// When the last failure was said that was forgotten, in milliseconds since the Unix epoch by the clock of the
+    /// stage; 0 where none was.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub reopened_ms: u64,
+}
+
+fn is_never(at_ms: &u64) -> bool {
+    *at_ms == 0
 }
 
 /// What was being moved at a time.
@@ -94,7 +102,7 @@ impl StageState {
     /// A stage that nothing was heard of.
     pub fn new(stage: Stage, target: Option<ContainerUrl>) -> Self {
         let (counters, in_flight) = (Counters::default(), InFlight::default());
-        Self { stage, target, attempt: 0, counters, in_flight, trouble: None, end: None }
+        Self { stage, target, attempt: 0, counters, in_flight, trouble: None, end: None, reopened_ms: 0 }
     }
 
     /// The order in which a part keeps its stages.
@@ -133,14 +141,28 @@ impl StageState {
         stands
     }
 
-    /// Forgets failures and attempts: the work was given to its queue again.
+    /// Forgets failures and attempts: the work was given to its queue again. What was said before the failure that is
+    /// forgotten may be delivered once more, and does not count any more then.
     pub(super) fn reopen(&mut self) {
-        (self.attempt, self.trouble) = (0, None);
+        let trouble = self.trouble.take();
+        self.reopened_ms = self.reopened_ms.max(trouble.map_or(0, |trouble| trouble.at_ms));
+        self.attempt = 0;
+    }
+
+    /// Whether something that was said at this time is of attempts that were forgotten. A letter has no time, and
+    /// counts.
+    pub(super) fn is_forgotten(&self, at_ms: u64) -> bool {
+        at_ms > 0 && at_ms <= self.reopened_ms
     }
 
     /// Whether nothing more will come of it.
     pub fn is_over(&self) -> bool {
-        self.end.is_some() || self.trouble.as_ref().is_some_and(|trouble| trouble.terminal)
+        self.end.is_some() || self.has_failed()
+    }
+
+    /// Whether it failed, and nobody tries again.
+    pub fn has_failed(&self) -> bool {
+        self.end.is_none() && self.trouble.as_ref().is_some_and(|trouble| trouble.terminal)
     }
 }
 

@@ -6,7 +6,7 @@ use transship_api::ResourceId;
 use transship_model::Execution;
 
 use super::error::StoreError;
-use super::records::{PartRecord, Queue, RunState};
+use super::records::{PartRecord, Queue, RunKind, RunState};
 use super::store::Store;
 use super::values::{from_json, get, parsed, signed, to_json, unsigned};
 use super::work::Work;
@@ -82,6 +82,13 @@ pub(super) async fn refresh(
     {
         (run.state, run.finished_ms, ended) = (state, Some(now_ms), true);
     }
+    if matches!(run.state, RunState::Succeeded { .. })
+        && run.kind == RunKind::Export.name()
+        && let Some(state @ RunState::Succeeded { .. }) = run_state(&run.view, run.parts, known)
+    {
+        // An export is over before its copies are: what became of those is told as it is heard.
+        run.state = state;
+    }
     let summary = summarise(&run.view, run.parts, known, &run.state);
     let query = sqlx::query(
         "UPDATE runs SET state = $2, ended = $3, summary = $4, finished_ms = $5, parts = $6, \
@@ -134,6 +141,22 @@ pub(super) async fn part_of(
     let row = query.fetch_optional(transaction).await.map_err(failed("read a part"))?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(PartState { stages: from_json(&row, "stages")?, artifacts: from_json(&row, "artifacts")? }))
+}
+
+/// Every part of an execution, in their order.
+pub(super) async fn states_of(
+    connection: &mut AnyConnection,
+    execution: &Execution,
+) -> Result<Vec<PartState>, StoreError> {
+    let query = sqlx::query(
+        "SELECT stages, artifacts FROM parts JOIN part_artifacts USING (execution, generation, number) \
+         WHERE execution = $1 AND generation = $2 ORDER BY number",
+    );
+    let query = query.bind(execution.id.to_string()).bind(signed(execution.generation));
+    let rows = query.fetch_all(connection).await.map_err(failed("read parts"))?;
+    let state =
+        |row| Ok(PartState { stages: from_json(row, "stages")?, artifacts: from_json(row, "artifacts")? });
+    rows.iter().map(state).collect()
 }
 
 /// Writes what changed of a part.

@@ -1,5 +1,7 @@
 //! Reading runs, and deleting them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -7,9 +9,11 @@ use transship_api::{ResourceId, RunRequest};
 use transship_model::{BlobName, Execution, ExecutionId};
 
 use super::error::StoreError;
-use super::records::{Origin, PipelineSnapshot, RunKind, RunRecord};
+use super::parts::states_of;
+use super::records::{Origin, PipelineSnapshot, RunKind, RunRecord, RunState};
 use super::store::Store;
 use super::values::{corrupt, from_json, get, parsed, signed, unsigned};
+use crate::fold::undelivered;
 
 /// What was asked for, as it is stored: written once, read with the run.
 #[derive(Serialize, Deserialize)]
@@ -90,6 +94,15 @@ impl Store {
         run_of(&mut connection, &id.key()).await
     }
 
+    /// The artifacts of an export that are not where they were to go: see `fold::undelivered`.
+    ///
+    /// # Errors
+    /// Where they could not be read.
+    pub async fn undelivered(&self, execution: &Execution) -> Result<BTreeSet<String>, StoreError> {
+        let mut connection = self.readers().acquire().await.map_err(failed("read parts"))?;
+        Ok(undelivered(&states_of(&mut connection, execution).await?))
+    }
+
     /// The run whose current long-running operation this is.
     ///
     /// # Errors
@@ -149,7 +162,8 @@ impl Store {
     }
 
     /// Deletes a run with its parts and what was still to be done for it; false where there is none. Parts that
-    /// another run looks at stay with it.
+    /// another run looks at stay with it. A schedule forgets the tags that the run did not deliver, and carries them
+    /// again.
     ///
     /// # Errors
     /// Where it was not written.
@@ -159,13 +173,44 @@ impl Store {
     }
 }
 
-async fn delete(transaction: &mut AnyConnection, key: String) -> Result<bool, StoreError> {
+pub(super) async fn delete(transaction: &mut AnyConnection, key: String) -> Result<bool, StoreError> {
     let query =
-        sqlx::query("DELETE FROM runs WHERE key = $1 RETURNING kind, execution, generation").bind(key);
+        sqlx::query("DELETE FROM runs WHERE key = $1 RETURNING id, kind, execution, generation, state");
+    let query = query.bind(key);
     let row = query.fetch_optional(&mut *transaction).await.map_err(failed("delete a run"))?;
     let Some(row) = row else { return Ok(false) };
-    leave(transaction, &execution(&row)?, &get::<String>(&row, "kind")?).await?;
+    let (execution, kind): (_, String) = (execution(&row)?, get(&row, "kind")?);
+    if kind == RunKind::Export.name() {
+        forget_tags(transaction, &get::<String>(&row, "id")?, &execution, &from_json(&row, "state")?).await?;
+    }
+    leave(transaction, &execution, &kind).await?;
     Ok(true)
+}
+
+/// A schedule takes a tag whose run is gone for delivered: it forgets those that this run did not deliver.
+async fn forget_tags(
+    transaction: &mut AnyConnection,
+    run: &str,
+    execution: &Execution,
+    state: &RunState,
+) -> Result<(), StoreError> {
+    let failed = failed("forget the tags of a run");
+    match state {
+        RunState::Succeeded { message: None } => {}
+        RunState::Succeeded { message: Some(_) } => {
+            for name in undelivered(&states_of(transaction, execution).await?) {
+                let query =
+                    sqlx::query("DELETE FROM tag_states WHERE run = $1 AND repository || ':' || tag = $2");
+                let query = query.bind(run.to_owned()).bind(name);
+                query.execute(&mut *transaction).await.map_err(&failed)?;
+            }
+        }
+        RunState::Waiting { .. } | RunState::Running | RunState::Failed { .. } => {
+            let query = sqlx::query("DELETE FROM tag_states WHERE run = $1").bind(run.to_owned());
+            query.execute(transaction).await.map_err(&failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// A run of this kind does not look at this execution any more.

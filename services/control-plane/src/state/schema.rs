@@ -42,6 +42,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0002_deployments.sql"),
         include_str!("../../migrations/postgres/0002_deployments.sql"),
     ),
+    (
+        include_str!("../../migrations/sqlite/0003_runs_that_go.sql"),
+        include_str!("../../migrations/postgres/0003_runs_that_go.sql"),
+    ),
 ];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY)";

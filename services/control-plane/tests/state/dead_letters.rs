@@ -81,7 +81,8 @@ pub(crate) async fn a_letter_that_is_put_back_has_its_failed_run_run_again(scene
     store.fold(failed(&run.execution, 1, Stage::Exporter, 1, false), 5_000).await?;
     assert_eq!(scene.run("nightly").await?.state, RunState::Running);
     store.fold(exported(&run.execution, 1), 6_000).await?;
-    assert_eq!(scene.run("nightly").await?.state, succeeded());
+    let message = "the import from https://a.example/inbox failed: the token expired (renew it)".to_owned();
+    assert_eq!(scene.run("nightly").await?.state, RunState::Succeeded { message: Some(message) });
 
     // The same letter may come again, and is a new one then.
     assert_eq!(store.add_dead_letter(letter(work, &run.execution, "given up", 7_000)).await?, id);
@@ -90,6 +91,6 @@ pub(crate) async fn a_letter_that_is_put_back_has_its_failed_run_run_again(scene
     let id = store.add_dead_letter(letter(import_work(&run.execution), &run.execution, "x", 7_000)).await?;
     assert!(store.dead_letter_requeued(id, 8_000).await?);
     assert_eq!(scene.run("import").await?.state, RunState::Running);
-    assert_eq!(scene.run("nightly").await?.state, succeeded(), "success stays");
+    assert_eq!(scene.run("nightly").await?.state, succeeded(), "success stays, and its import is under way");
     Ok(())
 }

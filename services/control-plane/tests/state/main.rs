@@ -67,5 +67,6 @@ cases! {
     triggers::a_trigger_remembers_the_last_version_of_each_blob,
     triggers::an_import_has_one_owner,
     triggers::a_schedule_remembers_each_tag,
+    triggers::a_schedule_forgets_the_tags_that_a_run_did_not_deliver_when_it_is_deleted,
     load::lists_neither_miss_nor_repeat_a_run_while_others_are_made,
 }

@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use transship_control_plane::state::{Claim, SeenBlob, SeenVerdict, TagState};
+use transship_messages::{ArtifactOutcome, ArtifactResult, FactBody};
+use transship_model::{Code, Stage};
 
-use crate::scene::{Scene, run_id};
+use crate::scene::{Scene, container, exported, failed, run_id};
 
 fn seen(blob: &str, etag: &str, verdict: SeenVerdict) -> SeenBlob {
     let (pipeline, blob, etag) = ("/p".to_owned(), blob.parse().expect("a name"), etag.to_owned());
@@ -59,5 +61,59 @@ pub(crate) async fn a_schedule_remembers_each_tag(scene: &Scene) -> Result<()> {
     store.put_tag_states("/p", "other", vec![tag("1", "z")]).await?;
     let known: Vec<_> = store.tag_state("/p", "app").await?.into_iter().collect();
     assert_eq!(known, [tag("1", "a"), tag("2", "c"), tag("3", "d")]);
+    Ok(())
+}
+
+pub(crate) async fn a_schedule_forgets_the_tags_that_a_run_did_not_deliver_when_it_is_deleted(
+    scene: &Scene,
+) -> Result<()> {
+    let store = &scene.store;
+    // Each run has a part for each of a:1 and a:2.
+    let failure =
+        || ArtifactOutcome::Failed { code: Code::ArtifactNotFound, message: "gone".into(), hint: None };
+    let left_out = || ArtifactResult {
+        reference: "a:2".parse().expect("a reference"),
+        imported_as: None,
+        digest: None,
+        outcome: failure(),
+    };
+    for (name, stays) in [
+        ("succeeds", &["1", "2"][..]),
+        ("leavesout", &["1"]),
+        ("copyfails", &["1"]),
+        ("fails", &[]),
+        ("runs", &[]),
+    ] {
+        let run = scene.running(name, 2).await?;
+        let (mut facts, execution) = (vec![exported(&run.execution, 1)], &run.execution);
+        match name {
+            "leavesout" => {
+                let mut second = exported(execution, 2);
+                if let FactBody::BundleExported { failed, .. } = &mut second.body {
+                    failed.push(left_out());
+                }
+                facts.push(second);
+            }
+            "copyfails" => {
+                let mut copy = failed(execution, 2, Stage::BlobCopier, 4, true);
+                copy.target = Some(container("inbox"));
+                facts.extend([exported(execution, 2), copy]);
+            }
+            "fails" => facts.push(failed(execution, 2, Stage::Exporter, 4, true)),
+            "runs" => {}
+            _ => facts.push(exported(execution, 2)),
+        }
+        for fact in facts {
+            store.fold(fact, 2_000).await?;
+        }
+        let tag = |tag: &str| (tag.to_owned(), TagState { digest: "d".to_owned(), run: run.id.to_string() });
+        let pipeline = format!("/{name}");
+        store.put_tag_states(&pipeline, "a", vec![tag("1"), tag("2")]).await?;
+        let other = ("3".to_owned(), TagState { digest: "d".to_owned(), run: "another".to_owned() });
+        store.put_tag_states(&pipeline, "a", vec![other]).await?;
+        assert!(store.delete_run(&run.id).await?);
+        let known: Vec<String> = store.tag_state(&pipeline, "a").await?.into_keys().collect();
+        assert_eq!(known, [stays, &["3"]].concat(), "{name}");
+    }
     Ok(())
 }

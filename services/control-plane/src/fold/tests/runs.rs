@@ -217,3 +217,37 @@ fn a_stage_that_nothing_was_heard_of_waits_for_its_turn() {
     let copied = copied(1, "t", bytes(10, 10, 0));
     assert_eq!(waits(&export_view(false), &[copied, done])[1], "blob-copier https://t.example/c Succeeded");
 }
+
+#[test]
+fn what_is_given_up_behind_an_export_shows_in_it_though_it_succeeded() {
+    let done = || exported(1, bytes(10, 10, 0), vec![]);
+    let copy = |terminal| failed(Stage::BlobCopier, 3, Some("t"), terminal, Code::SasPermission);
+    let import = || failed(Stage::Importer, 3, Some("t"), true, Code::TagExists);
+    let given_up = "the copy to https://t.example/c failed: attempt 3 failed (mend it)";
+    for (what, facts, expected, is_copying) in [
+        ("no copy", vec![done()], None, false),
+        ("a copy that tries again", vec![done(), copy(false)], None, true),
+        ("a copy that was given up", vec![done(), copy(true)], Some(given_up), false),
+        (
+            "a copy that came all the same",
+            vec![done(), copy(true), copied(1, "t", bytes(10, 10, 0))],
+            None,
+            false,
+        ),
+        (
+            "an import that was given up",
+            vec![done(), import()],
+            Some("the import from https://t.example/c failed: attempt 3 failed (mend it)"),
+            false,
+        ),
+    ] {
+        let known = parts(&[&facts]);
+        assert_eq!(run_state(&export_view(false), 1, &known), succeeded(expected), "{what}");
+        let summary = summarise(&export_view(false), 1, &known, &RunState::Running);
+        assert_eq!((summary.message.as_deref(), summary.is_copying), (expected, is_copying), "{what}");
+    }
+    let known = parts(&[&[done()], &[done(), copy(true)]]);
+    let expected = format!("part 2: {given_up}");
+    assert_eq!(run_state(&export_view(false), 2, &known), succeeded(Some(&expected)));
+    assert_eq!(summarise(&import_view("t"), 2, &known, &RunState::Running).message, None);
+}

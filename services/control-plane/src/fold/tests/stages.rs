@@ -4,7 +4,9 @@ use transship_api::ArtifactProgress;
 use transship_messages::{ArtifactOutcome, Fact, FactBody};
 use transship_model::{Code, Counters, Stage};
 
-use super::super::{PartState, RunView, StageStatus, StageSummary, artifacts, imported_artifacts};
+use super::super::{
+    PartState, RunView, StageStatus, StageSummary, artifacts, imported_artifacts, run_state, undelivered,
+};
 use super::facts::*;
 
 use StageStatus::{Failed, Retrying, Running, Succeeded};
@@ -91,8 +93,65 @@ fn a_stage_that_failed_says_why_with_its_hint_and_one_that_is_dispatched_again_d
     assert_eq!(stage_of(&part).status, Failed);
     part.reopen(Stage::Importer, Some(&container("t")));
     assert_eq!((stage_of(&part).status, stage_of(&part).message), (Running, None));
-    part.apply(&failed(Stage::Importer, 1, Some("t"), false, Code::RegistryUnavailable));
+    let later = Fact { at_ms: 5, ..failed(Stage::Importer, 1, Some("t"), false, Code::RegistryUnavailable) };
+    part.apply(&later);
     assert_eq!(stage_of(&part).message.as_deref(), Some("attempt 1 failed (mend it)"));
+}
+
+#[test]
+fn what_a_stage_said_before_its_work_was_dispatched_again_does_not_count_when_it_is_delivered_once_more() {
+    let old = failed(Stage::Exporter, 5, None, true, Code::SasExpired);
+    let mut part = part_of(&["a:1"], &[progress(Stage::Exporter, 5, None, bytes(9, 9, 0)), old.clone()]);
+    part.reopen(Stage::Exporter, None);
+    part.apply(&old);
+    part.apply(&progress(Stage::Exporter, 5, None, bytes(9, 9, 0)));
+    assert_eq!((stage_of(&part).status, stage_of(&part).attempt), (Running, 0));
+    // What is said since counts, and so does a letter, which has no time.
+    let new = Fact { at_ms: 6, ..failed(Stage::Exporter, 1, None, true, Code::SasExpired) };
+    let letter = Fact { at_ms: 0, ..new.clone() };
+    for fact in [new, letter] {
+        let mut part = part.clone();
+        part.apply(&fact);
+        assert_eq!((stage_of(&part).status, stage_of(&part).attempt), (Failed, 1));
+    }
+    part.apply(&exported(1, bytes(9, 9, 0), vec![]));
+    assert_eq!(stage_of(&part).status, Succeeded);
+}
+
+#[test]
+fn work_that_is_dispatched_again_forgets_a_failure_that_named_no_target_too() {
+    let facts = [
+        progress(Stage::Importer, 1, Some("t"), bytes(9, 1, 0)),
+        failed(Stage::Importer, 2, None, true, Code::MessageInvalid),
+    ];
+    let mut part = part_of(&[], &facts);
+    let is_over = |part: &PartState| run_state(&import_view("t"), 1, &[(1, part.summary())]).is_some();
+    assert!(is_over(&part));
+    part.reopen(Stage::Importer, Some(&container("t")));
+    assert!(!is_over(&part));
+}
+
+#[test]
+fn what_an_export_did_not_deliver_is_what_it_left_out_and_whatever_its_copy_was_to_carry() {
+    let done = || exported(1, bytes(9, 9, 0), vec![]);
+    let copy = |terminal| failed(Stage::BlobCopier, 1, Some("t"), terminal, Code::SasExpired);
+    let import = failed(Stage::Importer, 1, Some("t"), true, Code::SasExpired);
+    for (what, facts, expected) in [
+        ("all of it came", vec![done(), copied(1, "t", bytes(9, 9, 0))], &[][..]),
+        ("one was left out", vec![exported(1, bytes(9, 9, 0), vec![refused("a:2")])], &["a:2"]),
+        ("the copy tries again", vec![done(), copy(false)], &[]),
+        ("the copy was given up", vec![done(), copy(true)], &["a:1", "a:2"]),
+        ("it came all the same", vec![done(), copy(true), copied(1, "t", bytes(9, 9, 0))], &[]),
+        (
+            "it was not exported",
+            vec![failed(Stage::Exporter, 1, None, true, Code::SasExpired)],
+            &["a:1", "a:2"],
+        ),
+        ("its import is a matter of the far side", vec![done(), import], &[]),
+    ] {
+        let lost = undelivered(&[part_of(&["a:1", "a:2"], &facts)]);
+        assert_eq!(lost.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{what}");
+    }
 }
 
 #[test]

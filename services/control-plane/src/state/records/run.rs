@@ -57,7 +57,8 @@ pub enum RunState {
     Running,
     /// Over, and this will not change any more until the run is forced again.
     Succeeded {
-        /// What a person should know, such as artifacts that were left out.
+        /// What a person should know, such as artifacts that were left out. Of an export it follows its copies, which
+        /// go on when it is over.
         message: Option<String>,
     },
     /// Over, and this will not change any more until the run is forced again.
