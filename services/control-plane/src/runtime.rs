@@ -111,7 +111,7 @@ impl Runtime {
     pub async fn run(self, cancel: CancellationToken) {
         let Self { core, preflight, settings } = self;
         let dispatcher = Dispatcher { core: core.clone(), preflight, settings: settings.dispatch };
-        let watchdog = Watchdog::new(core.clone(), settings.watch, settings.dispatch.part_size);
+        let watchdog = Watchdog::new(core.clone(), settings.watch);
         tokio::join!(
             dispatcher.run(cancel.clone()),
             Facts::new(core.clone()).run(cancel.clone()),

@@ -19,9 +19,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use self::arrival::{Arrival, decide_parts};
+pub use self::arrival::Arrival;
 pub use self::on_its_way::decide_on_its_way;
-pub use self::plan::{Bundle, bundles_of, plan_export, plan_import, publish_item};
+pub use self::plan::{Bundle, bundles_of, plan_export, plan_import, plan_parts, publish_item};
 pub use self::preflight::Preflight;
 pub use self::verdict::{Obstacle, StartVerdict, decide_start};
 use crate::clock::now_ms;

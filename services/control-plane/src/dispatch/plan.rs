@@ -3,7 +3,7 @@
 
 use transship_bus::MAX_BODY_BYTES;
 use transship_messages::{ExportPart, ImportRequested, WorkItem};
-use transship_model::{BlobName, Code, Counters, Digest, Failure, Part};
+use transship_model::{ArtifactReference, BlobName, Code, Counters, Digest, Failure, Part};
 
 use crate::state::{Action, OutboxItem, Queue, RunRecord};
 
@@ -25,20 +25,30 @@ pub struct Bundle {
 /// A pipeline that does not export, an artifact or a blob's name that cannot be one, more parts than can be
 /// counted, a work item that is larger than a message may be.
 pub fn plan_export(run: &RunRecord, most: usize) -> Result<Vec<ExportPart>, Failure> {
-    let Action::Export { options, routes } = &run.pipeline.action else { return Err(wrong_pipeline(run)) };
     let artifacts = run.request.artifacts.iter().map(|text| {
         text.parse()
             .map_err(|error| Failure::permanent(Code::ConfigurationInvalid, format!("{text}: {error}")))
     });
     let artifacts: Vec<_> = artifacts.collect::<Result<_, Failure>>()?;
-    let chunks = artifacts.chunks(most.clamp(1, Part::MAX_ARTIFACTS));
+    plan_parts(run, artifacts.chunks(most.clamp(1, Part::MAX_ARTIFACTS)))
+}
+
+/// The parts of an export that was split into `chunks`.
+///
+/// # Errors
+/// As of [`plan_export`].
+pub fn plan_parts<'a>(
+    run: &RunRecord,
+    chunks: impl ExactSizeIterator<Item = &'a [ArtifactReference]>,
+) -> Result<Vec<ExportPart>, Failure> {
+    let Action::Export { options, routes } = &run.pipeline.action else { return Err(wrong_pipeline(run)) };
     let count = u32::try_from(chunks.len()).map_err(|_| {
         Failure::permanent(Code::LimitExceeded, "the run names more artifacts than can be counted")
     })?;
     if count == 0 {
         return Err(Failure::permanent(Code::ConfigurationInvalid, "the run names no artifact"));
     }
-    let part = |(number, chunk): (u32, &[_])| {
+    let part = |(number, chunk): (u32, &[ArtifactReference])| {
         let part = Part { number, count };
         // Whether the part's name is one is known now, not in the middle of the run.
         run.blob.of_part(part).map_err(|error| {
@@ -173,6 +183,14 @@ mod tests {
             let numbers: Vec<Part> = parts.iter().map(|part| part.part).collect();
             assert_eq!(numbers, (1..=count).map(|number| Part { number, count }).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn an_export_that_was_split_is_planned_again_as_it_was_split_then() {
+        let run = export(5);
+        let then = plan_export(&run, 2).unwrap();
+        let given: Vec<_> = then.iter().map(|part| part.artifacts.clone()).collect();
+        assert_eq!(plan_parts(&run, given.iter().map(|part| &part[..])).unwrap(), then);
     }
 
     #[test]

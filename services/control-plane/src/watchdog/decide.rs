@@ -6,7 +6,7 @@ use transship_bus::{FACTS_QUEUE, HoldDelay, QueueLook};
 use transship_model::{Code, Failure};
 
 use super::WatchSettings;
-use crate::fold::{PartSummary, RunSummary, StageStatus, StageSummary};
+use crate::fold::{PartSummary, RunSummary, StageStatus};
 use crate::state::{PartRecord, RunRecord};
 
 /// What the broker shows of the queue that a run's work is in.
@@ -23,6 +23,9 @@ pub enum Sight {
 pub enum Silence {
     /// There is a reason for it, which the run says where it is one to wait for.
     Excused(Option<String>),
+    /// Other work stands before it, which the run says where it waits for its turn. That is no reason for ever: lost
+    /// work has no turn.
+    Busy(Option<String>),
     /// There is none: it counts.
     Counts,
 }
@@ -52,31 +55,35 @@ pub fn decide_silence(run: &RunRecord, sight: &Sight) -> Silence {
                 summary.stages.iter().all(|row| row.stage != stage.name() || row.status == "Waiting")
             });
             let turn = || format!("its turn: {} messages wait for the {stage}s", look.ready);
-            Silence::Excused(is_new.then(turn))
+            Silence::Busy(is_new.then(turn))
         }
         Sight::Queue(_) => Silence::Counts,
     }
 }
 
 /// What to do about a run that was silent for so long, and whose work was dispatched again `times` times since it
-/// was last heard of.
+/// was last heard of. Where its queue `is_busy` it has more time, and does not fail: its turn may still come.
 pub fn decide_watch(
     run: &RunRecord,
     parts: &[PartRecord],
     silent: Duration,
+    is_busy: bool,
     times: u32,
     settings: &WatchSettings,
 ) -> WatchAction {
     let stage = run.view.stage();
     let covered = parts.iter().filter(|part| run.view.covers(part.number));
-    let open: Vec<&PartRecord> = covered.filter(|part| is_open(run, &part.summary)).collect();
+    let open: Vec<&PartRecord> = covered.filter(|part| !run.view.is_over(&part.summary)).collect();
     let held = open.iter().filter_map(|part| hold(run, &part.summary)).max().unwrap_or_default();
-    if open.is_empty() || silent < settings.lost_after + held {
+    if open.is_empty() || silent < settings.patience(is_busy) + held {
         return WatchAction::Nothing;
     }
     let numbers: Vec<u32> = open.iter().map(|part| part.number).collect();
     if times < settings.again {
         return WatchAction::DispatchAgain(numbers);
+    }
+    if is_busy {
+        return WatchAction::Nothing;
     }
     let what = match (&numbers[..], run.parts) {
         (_, 0 | 1) => "the work".to_owned(),
@@ -95,21 +102,10 @@ pub fn decide_watch(
     WatchAction::Fail(Failure::permanent(Code::Internal, message).with_hint(hint))
 }
 
-fn rows<'a>(run: &'a RunRecord, part: &'a PartSummary) -> impl Iterator<Item = &'a StageSummary> {
-    let about = |row: &&StageSummary| {
-        row.stage == run.view.stage() && (row.target.is_none() || row.target == run.view.target)
-    };
-    part.stages.iter().filter(about)
-}
-
-fn is_open(run: &RunRecord, part: &PartSummary) -> bool {
-    !rows(run, part).any(|row| row.status.is_over() && row.told)
-}
-
 /// How long the next attempt of a part may be held. A failure that waits for a person is held half an hour from
 /// its second attempt on, whatever the others are.
 fn hold(run: &RunRecord, part: &PartSummary) -> Option<Duration> {
-    let retrying = rows(run, part).find(|row| row.status == StageStatus::Retrying)?;
+    let retrying = run.view.row(part).filter(|row| row.status == StageStatus::Retrying)?;
     let step = (retrying.attempt as usize).saturating_sub(1).min(HoldDelay::ALL.len() - 1);
     Some(HoldDelay::ALL[step].max(HoldDelay::HalfHour).duration())
 }
@@ -156,6 +152,7 @@ mod tests {
     fn silence_is_excused_by_what_the_broker_shows() {
         let look = |ready, consumers| Sight::Queue(QueueLook { ready, consumers });
         let waits = |on: &str| Silence::Excused(Some(on.to_owned()));
+        let turn = || Silence::Busy(Some("its turn: 7 messages wait for the exporters".to_owned()));
         let unheard = || RunRecord { summary: "{}".to_owned(), ..run_record("nightly") };
         let mut waiting = unheard();
         let nothing = crate::fold::summarise(&waiting.view, 1, &[], &RunState::Running);
@@ -168,9 +165,9 @@ mod tests {
             (unheard(), Sight::Away("refused".to_owned()), waits("the broker: refused")),
             (unheard(), look(0, 0), waits("no exporter is connected to the broker")),
             (unheard(), look(7, 0), waits("no exporter is connected to the broker")),
-            (unheard(), look(7, 1), waits("its turn: 7 messages wait for the exporters")),
-            (waiting, look(7, 1), waits("its turn: 7 messages wait for the exporters")),
-            (heard.clone(), look(7, 1), Silence::Excused(None)),
+            (unheard(), look(7, 1), turn()),
+            (waiting, look(7, 1), turn()),
+            (heard.clone(), look(7, 1), Silence::Busy(None)),
             (unheard(), look(0, 1), Silence::Counts),
             (heard, look(0, 1), Silence::Counts),
         ] {
@@ -197,7 +194,7 @@ mod tests {
             (vec![part(1, failed(false), 6)], 165, 0, again(&[1])),
         ] {
             let silent = Duration::from_secs(minutes * 60);
-            let action = decide_watch(&run, &parts, silent, times, &settings);
+            let action = decide_watch(&run, &parts, silent, false, times, &settings);
             assert_eq!(action, expected, "{minutes} min, {times} times, {} parts", parts.len());
         }
         let silent = settings.lost_after;
@@ -205,10 +202,62 @@ mod tests {
             (unheard(), "3 of 3 parts, the first is part 1,"),
             (vec![part(2, None, 1)], "part 2 of 3 was sent to the exporters 4 times"),
         ] {
-            let WatchAction::Fail(failure) = decide_watch(&run, &parts, silent, 3, &settings) else {
+            let WatchAction::Fail(failure) = decide_watch(&run, &parts, silent, false, 3, &settings) else {
                 panic!("a failure")
             };
             assert!(failure.message.contains(expected) && failure.hint.is_some(), "{failure}");
+        }
+    }
+
+    #[test]
+    fn behind_other_work_a_run_has_three_hours_for_its_turn_and_is_then_dispatched_again_but_never_fails() {
+        let (run, settings) = (run_record("nightly"), WatchSettings::default());
+        let again = || WatchAction::DispatchAgain(vec![1]);
+        for (told, minutes, times, expected) in [
+            (None, 179, 0, WatchAction::Nothing),
+            (None, 180, 0, again()),
+            (None, 180, 2, again()),
+            (None, 9_999, 3, WatchAction::Nothing),
+            (failed(false), 209, 0, WatchAction::Nothing),
+            (failed(false), 210, 0, again()),
+        ] {
+            let silent = Duration::from_secs(minutes * 60);
+            let action = decide_watch(&run, &[part(1, told, 1)], silent, true, times, &settings);
+            assert_eq!(action, expected, "{minutes} min, {times} times");
+        }
+    }
+
+    #[test]
+    fn a_failure_that_names_no_target_ends_a_part_for_the_watchdog_as_for_the_run() {
+        let mut run = run_record("import");
+        let target: transship_model::ContainerUrl = "https://t.example/c".parse().unwrap();
+        (run.view.kind, run.view.target) = (crate::state::RunKind::Import, Some(target.clone()));
+        let told = |target: Option<&transship_model::ContainerUrl>, body: FactBody| Fact {
+            execution: run.execution.clone(),
+            part: Part::ONLY,
+            stage: Stage::Importer,
+            attempt: 1,
+            target: target.cloned(),
+            at_ms: 1,
+            body,
+        };
+        let begun = told(Some(&target), working().unwrap());
+        let without = |terminal| told(None, failed(terminal).unwrap());
+        for (facts, is_over) in [
+            (vec![begun.clone()], false),
+            (vec![begun.clone(), without(false)], false),
+            (vec![begun, without(true)], true),
+            (vec![without(true)], true),
+        ] {
+            let mut state = PartState::default();
+            for fact in &facts {
+                state.apply(fact);
+            }
+            let part = PartRecord { number: 1, summary: state.summary(), state };
+            let action = decide_watch(&run, &[part.clone()], LOST_AFTER, false, 0, &WatchSettings::default());
+            assert_eq!(action == WatchAction::Nothing, is_over, "{facts:?}");
+            let ended = crate::fold::run_state(&run.view, 1, &[(1, part.summary)]);
+            assert_eq!(ended.is_some_and(|state| state.is_terminal()), is_over, "{facts:?}");
         }
     }
 
@@ -217,7 +266,7 @@ mod tests {
         let mut run = RunRecord { parts: 3, ..run_record("nightly") };
         run.view.part = Some(2);
         let parts: Vec<_> = (1..=3).map(|number| part(number, None, 1)).collect();
-        let action = decide_watch(&run, &parts, LOST_AFTER, 0, &WatchSettings::default());
+        let action = decide_watch(&run, &parts, LOST_AFTER, false, 0, &WatchSettings::default());
         assert_eq!(action, WatchAction::DispatchAgain(vec![2]));
     }
 }

@@ -13,10 +13,10 @@ use transship_model::{Failure, Stage};
 
 pub use self::decide::{Sight, Silence, WatchAction, decide_silence, decide_watch};
 use crate::clock::now_ms;
-use crate::dispatch::{bundles_of, plan_export, plan_import, publish_item};
+use crate::dispatch::{bundles_of, plan_import, plan_parts, publish_item};
 use crate::random;
 use crate::runtime::Core;
-use crate::state::{OutboxItem, Queue, RunKind, RunRecord, RunState, StoreError};
+use crate::state::{OutboxItem, PartRecord, Queue, RunKind, RunRecord, RunState, StoreError};
 
 /// How many runs are read at a time.
 const PAGE: u32 = 200;
@@ -31,10 +31,21 @@ pub struct WatchSettings {
     /// How often runs are looked at. Default 15 s.
     pub interval: Duration,
     /// How long a run may be silent while its queue is empty. Default 45 min: longer than a slice and the broker's
-    /// consumer timeout together. Holds between two attempts come on top.
+    /// consumer timeout together. Holds between two attempts come on top. Where other work waits in its queue it is
+    /// four times as long.
     pub lost_after: Duration,
     /// How often its work is dispatched again before it fails. Default 3.
     pub again: u32,
+}
+
+/// How much longer than at an empty queue a run may be silent at one in which other work waits.
+const BUSY: u32 = 4;
+
+impl WatchSettings {
+    /// How long a run may be silent.
+    pub(crate) fn patience(&self, is_busy: bool) -> Duration {
+        if is_busy { self.lost_after.saturating_mul(BUSY) } else { self.lost_after }
+    }
 }
 
 impl Default for WatchSettings {
@@ -48,6 +59,8 @@ impl Default for WatchSettings {
 struct Watched {
     /// When its silence was last excused.
     excused_ms: i64,
+    /// When other work was last seen in its queue.
+    busy_ms: i64,
     /// How often its work was dispatched again since it was heard of.
     times: u32,
     /// When that was.
@@ -58,7 +71,6 @@ struct Watched {
 pub struct Watchdog {
     core: Core,
     settings: WatchSettings,
-    part_size: usize,
     holder: String,
     watched: HashMap<i64, Watched>,
     /// When this process began to look: what was silent before may have been said to a queue.
@@ -66,10 +78,10 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// A watchdog for the runs of `core`; `part_size` is the one that exports are split with.
-    pub fn new(core: Core, settings: WatchSettings, part_size: usize) -> Self {
+    /// A watchdog for the runs of `core`.
+    pub fn new(core: Core, settings: WatchSettings) -> Self {
         let (holder, since_ms) = (random::hex::<8>(), now_ms());
-        Self { core, settings, part_size, holder, watched: HashMap::new(), since_ms }
+        Self { core, settings, holder, watched: HashMap::new(), since_ms }
     }
 
     /// Watches until `cancel`.
@@ -140,27 +152,31 @@ impl Watchdog {
         let now = now_ms();
         let mut watched = self.watched.get(&run.seq).copied().unwrap_or(Watched {
             excused_ms: self.since_ms,
+            busy_ms: 0,
             times: 0,
             dispatched_ms: 0,
         });
         if run.heard_ms > watched.dispatched_ms {
             watched.times = 0;
         }
-        let says = match decide_silence(run, sight) {
+        let (says, since_ms, is_busy) = match decide_silence(run, sight) {
             Silence::Excused(says) => {
                 watched.excused_ms = now;
-                says
+                (says, now, false)
             }
-            Silence::Counts => {
-                let silent = now.saturating_sub(watched.excused_ms.max(run.heard_ms));
-                let silent = Duration::from_millis(u64::try_from(silent).unwrap_or_default());
-                if silent >= self.settings.lost_after && self.act(run, silent, watched.times).await? {
-                    watched.times += 1;
-                    watched.dispatched_ms = now_ms();
-                }
-                None
+            Silence::Busy(says) => {
+                watched.busy_ms = now;
+                (says, watched.excused_ms, true)
             }
+            Silence::Counts => (None, watched.excused_ms.max(watched.busy_ms), false),
         };
+        let silent = now.saturating_sub(since_ms.max(run.heard_ms));
+        let silent = Duration::from_millis(u64::try_from(silent).unwrap_or_default());
+        let is_lost = silent >= self.settings.patience(is_busy);
+        if is_lost && self.act(run, silent, is_busy, watched.times).await? {
+            watched.times += 1;
+            watched.dispatched_ms = now_ms();
+        }
         let state = match says {
             Some(on) => RunState::Waiting { on },
             None => RunState::Running,
@@ -172,17 +188,23 @@ impl Watchdog {
     }
 
     /// Does what is to be done about a silent run; true where its work was dispatched again.
-    async fn act(&self, run: &RunRecord, silent: Duration, times: u32) -> Result<bool, StoreError> {
+    async fn act(
+        &self,
+        run: &RunRecord,
+        silent: Duration,
+        is_busy: bool,
+        times: u32,
+    ) -> Result<bool, StoreError> {
         let parts = self.core.store.parts(&run.execution).await?;
-        match decide_watch(run, &parts, silent, times, &self.settings) {
+        match decide_watch(run, &parts, silent, is_busy, times, &self.settings) {
             WatchAction::Nothing => Ok(false),
             WatchAction::Fail(failure) => {
                 tracing::error!(run = %run.id, message = failure.message, "a run was lost sight of");
                 self.core.end(run, RunState::failed(&failure)).await.map(|()| false)
             }
-            WatchAction::DispatchAgain(parts) => match self.items(run, &parts) {
+            WatchAction::DispatchAgain(numbers) => match items(run, &parts, &numbers) {
                 Ok(items) => {
-                    tracing::warn!(run = %run.id, ?parts, ?silent, times, "nothing is heard of a run: dispatched again");
+                    tracing::warn!(run = %run.id, parts = ?numbers, ?silent, times, "nothing is heard of a run: dispatched again");
                     self.core.store.dispatch_again(&run.execution, items, now_ms()).await?;
                     fail_point!("control.dispatched_again");
                     self.core.wake.wake();
@@ -192,21 +214,23 @@ impl Watchdog {
             },
         }
     }
+}
 
-    /// The work of these parts, as it was dispatched before.
-    fn items(&self, run: &RunRecord, parts: &[u32]) -> Result<Vec<OutboxItem>, Failure> {
-        let is_meant = |number: u32| parts.contains(&number);
-        match run.view.stage() {
-            Stage::Importer => {
-                let work = plan_import(run, &bundles_of(run)?)?;
-                let work = work.iter().filter(|work| is_meant(work.part.number));
-                Ok(work.map(|work| publish_item(work, Queue::ImporterImports, &run.traceparent)).collect())
-            }
-            _ => {
-                let work = plan_export(run, self.part_size)?;
-                let work = work.iter().filter(|work| is_meant(work.part.number));
-                Ok(work.map(|work| publish_item(work, Queue::ExporterParts, &run.traceparent)).collect())
-            }
+/// The work of the parts `numbers`, as it was dispatched before: of an export with what each part was given then, however
+/// exports are split by now.
+fn items(run: &RunRecord, parts: &[PartRecord], numbers: &[u32]) -> Result<Vec<OutboxItem>, Failure> {
+    let is_meant = |number: u32| numbers.contains(&number);
+    match run.view.stage() {
+        Stage::Importer => {
+            let work = plan_import(run, &bundles_of(run)?)?;
+            let work = work.iter().filter(|work| is_meant(work.part.number));
+            Ok(work.map(|work| publish_item(work, Queue::ImporterImports, &run.traceparent)).collect())
+        }
+        _ => {
+            let given = parts.iter().map(|part| &part.state.artifacts.requested[..]);
+            let work = plan_parts(run, given)?;
+            let work = work.iter().filter(|work| is_meant(work.part.number));
+            Ok(work.map(|work| publish_item(work, Queue::ExporterParts, &run.traceparent)).collect())
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use transship_bus::WorkQueue;
+use transship_bus::{Bus as _, Inbox, WorkQueue};
 use transship_control_plane::runtime::RuntimeSettings;
 use transship_control_plane::watchdog::WatchSettings;
 use transship_messages::{ExportPart, WorkItem};
 use transship_model::Code;
 
-use crate::scene::{Scene, Stub, exported, quick};
+use crate::scene::{Scene, Stub, exported, quick, within};
 
 /// Work counts as lost after a second.
 fn impatient(again: u32) -> RuntimeSettings {
@@ -31,6 +31,49 @@ async fn work_that_was_lost_is_dispatched_again_under_the_same_identity() -> Res
     assert_eq!(again.message_id(), second.message_id());
     exporter.tell(&exported(&again), 0).await?;
     plane.succeeded("nightly").await?;
+    plane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_was_lost_is_dispatched_again_though_other_work_always_waits_in_its_queue() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(1)).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    // Ten parts: one that is lost, eight that the exporter holds, and one that waits.
+    plane.put(scene.export("nightly", 20)).await?;
+    let lost: ExportPart = exporter.take().await?;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(exporter.next().await?);
+    }
+    let waiting = || async {
+        Ok::<_, anyhow::Error>(exporter.bus.look(Inbox::Work(WorkQueue::ExporterParts)).await?.ready)
+    };
+    within(async {
+        while waiting().await? < 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    // The queue is never empty, and still each part comes once more.
+    within(async {
+        while waiting().await? < 11 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    let mut numbers = vec![lost.part.number];
+    for delivery in held {
+        numbers.push(ExportPart::decode(&delivery.message.body)?.part.number);
+        delivery.settle.ack().await?;
+    }
+    for _ in 0..11 {
+        numbers.push(exporter.take::<ExportPart>().await?.part.number);
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=10).flat_map(|number| [number, number]).collect::<Vec<_>>());
     plane.stop().await
 }
 
