@@ -7,7 +7,7 @@ use transship_model::{
 };
 
 use crate::check;
-use crate::registries::Registries;
+use crate::registries::{Policy, Registries, Resolved};
 use crate::state::{Action, PipelineSnapshot, ResourceRecord, Store, StoreError};
 
 /// The most routes and pipelines that are read at a time.
@@ -26,6 +26,7 @@ pub async fn snapshot(
     match record.kind {
         Kind::ExportPipeline => {
             let registry = record.id.parent();
+            may_export(registries, record)?;
             let routes = all(store, &registry, Kind::Route).await?;
             // Most registries have no routes, and then nothing else is needed.
             let imports = if routes.is_empty() { Vec::new() } else { every_import_pipeline(store).await? };
@@ -34,6 +35,20 @@ pub async fn snapshot(
         Kind::ImportPipeline => import_snapshot(registries, record),
         Kind::PipelineRun | Kind::Route => Err(broken(record, "it is not a pipeline")),
     }
+}
+
+/// Whether artifacts may leave the registry now: the policy may be another one than when the pipeline was put.
+fn may_export(registries: &Registries, record: &ResourceRecord) -> Result<(), Failure> {
+    let closed = |resolved: Resolved| resolved.export_policy == Policy::Disabled;
+    if !registries.resolve(&record.id.registry).is_some_and(closed) {
+        return Ok(());
+    }
+    let message = format!(
+        "the export policy of the registry {} is disabled, so nothing may leave it",
+        record.id.registry
+    );
+    let hint = "enable export_policy in its entry in the control plane's configuration";
+    Err(Failure::permanent(Code::ConfigurationInvalid, message).with_hint(hint))
 }
 
 async fn all(store: &Store, registry: &ResourceId, kind: Kind) -> Result<Vec<ResourceRecord>, StoreError> {
@@ -96,17 +111,22 @@ fn export_snapshot(
     let credential = check::credential(&pipeline.properties.target, pipeline.identity.as_ref(), &container);
     let registry = registry_name(registries, record)?;
     let mut applying = Vec::new();
-    for route in routes {
-        let route = self::route(registries, route, imports)?;
-        // The pattern is the exporter's to match: a run of several parts has several names.
-        if route.source == container {
-            applying.push(route);
-        }
+    // The pattern is the exporter's to match: a run of several parts has several names.
+    for route in routes.iter().filter(|route| begins_at(route, &container)) {
+        applying.push(self::route(registries, route, imports)?);
     }
     let routes = (!routes.is_empty()).then_some(applying);
     let options = check::export_options(&pipeline.properties.options);
     let action = Action::Export { options, routes };
     Ok(PipelineSnapshot { id: record.id.to_string(), registry, container, credential, action })
+}
+
+/// Whether a route begins at this container. One that cannot be used may be another pipeline's, and is no reason for this
+/// one to stand still.
+fn begins_at(route: &ResourceRecord, container: &ContainerUrl) -> bool {
+    let body: serde_json::Value = serde_json::from_str(&route.body).unwrap_or_default();
+    let source = body["properties"]["sourceUri"].as_str().and_then(|uri| uri.parse::<ContainerUrl>().ok());
+    source.as_ref() == Some(container)
 }
 
 fn route(
@@ -218,6 +238,19 @@ mod tests {
         assert_eq!(taken.credential.unwrap().to_string(), VAULT);
     }
 
+    #[tokio::test]
+    async fn nothing_leaves_a_registry_whose_export_policy_is_disabled_whoever_starts_the_run() {
+        let store = Store::open(&transship_model::Secret::new("sqlite::memory:")).await.unwrap();
+        let target = json!({ "uri": SOURCE, "keyVaultUri": VAULT, "storageAccessMode": "SasToken" });
+        let open = record(Kind::ExportPipeline, "pipe", &json!({ "target": target }));
+        let id = ResourceId::registry("s", "g", "closed").child(Kind::ExportPipeline, "pipe");
+        let closed = ResourceRecord { id, ..open.clone() };
+        assert!(snapshot(&store, &registries(), &open).await.is_ok());
+        let failure = snapshot(&store, &registries(), &closed).await.unwrap_err();
+        assert!(failure.message.contains("export policy") && failure.hint.is_some(), "{failure}");
+        store.close().await;
+    }
+
     #[test]
     fn an_identity_needs_no_secret_and_a_directory_needs_nothing() {
         for (end, expected) in [
@@ -253,7 +286,11 @@ mod tests {
             record(Kind::Route, "route", &properties)
         };
         let id = inbox.id.to_string().to_uppercase();
-        let routes = [route(SOURCE, &id), route(SOURCE, "elsewhere"), route("https://x.example/c", &id)];
+        // What is wrong with a route of another container is no matter of this one.
+        let broken = record(Kind::Route, "broken", &json!({ "sourceUri": "https://x.example/c" }));
+        let strange = ResourceRecord { body: "not JSON".to_owned(), ..broken.clone() };
+        let others = [route("https://x.example/c", &id), broken, strange];
+        let routes = [&[route(SOURCE, &id), route(SOURCE, "elsewhere")][..], &others].concat();
         let taken = export_snapshot(&registries(), &pipeline, &routes, &[inbox]).unwrap();
         let Action::Export { routes: Some(routes), .. } = taken.action else {
             panic!("an export with routes")
