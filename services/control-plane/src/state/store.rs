@@ -23,8 +23,8 @@ use super::writer::{self, Begin, Item, WAITING, Work, Write};
 /// How many readers at once.
 const READERS: u32 = 4;
 
-/// Connections to PostgreSQL: the readers, the writer, and one to spare.
-const CONNECTIONS: u32 = 6;
+/// The writer has a connection of its own: however many read, what was heard can be written.
+const WRITERS: u32 = 1;
 
 /// How long whoever reads or writes waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,12 +82,12 @@ impl Store {
                 let url = url.expose();
                 let options = SqliteConnectOptions::from_str(url).map_err(refused)?;
                 lock = Some(file::take(options.get_filename())?);
-                let writers = connect(url, 1, SQLITE_SETTINGS).await?;
+                let writers = connect(url, WRITERS, SQLITE_SETTINGS).await?;
                 (connect(url, READERS, SQLITE_SETTINGS).await?, writers)
             }
             Dialect::Postgres => {
-                let pool = connect(url.expose(), CONNECTIONS, POSTGRES_SETTINGS).await?;
-                (pool.clone(), pool)
+                let writers = connect(url.expose(), WRITERS, POSTGRES_SETTINGS).await?;
+                (connect(url.expose(), READERS, POSTGRES_SETTINGS).await?, writers)
             }
         };
         let begin = match dialect {
