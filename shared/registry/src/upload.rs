@@ -1,7 +1,9 @@
 //! Uploads of whole blobs: the form that the registry takes, and what is done where one breaks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use transship_model::{Digest, Repository};
 
 use crate::client::Inner;
@@ -12,6 +14,9 @@ use crate::{Content, RegistryError};
 
 /// How often an upload is begun.
 const TRIES: usize = 3;
+
+/// How long it is remembered that a form was refused: a registry, or a proxy before it, may be mended.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// How the bytes of a blob are sent, in the order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,28 +39,40 @@ impl Form {
     }
 }
 
-/// What a registry was seen to refuse: of each form, the shortest blob that it refused. A registry behind a
-/// proxy with a bound of body sizes takes small blobs in one piece all the same.
-#[derive(Debug)]
+/// What a registry was seen to refuse: of each form, the shortest blob that it refused and took in a later form. A
+/// registry behind a proxy with a bound of body sizes takes small blobs in one piece all the same.
+#[derive(Debug, Default)]
 pub(crate) struct Forms {
-    refused_from: [AtomicU64; 4],
+    refused: Mutex<[Option<Refused>; 4]>,
 }
 
-impl Default for Forms {
-    fn default() -> Self {
-        Self { refused_from: [const { AtomicU64::new(u64::MAX) }; 4] }
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    from: u64,
+    at: Instant,
+}
+
+impl Refused {
+    fn is_remembered(&self) -> bool {
+        self.at.elapsed() < REMEMBERED
     }
 }
 
 impl Forms {
     /// The first form that is not known to be refused for blobs of this length.
     pub(crate) fn for_length(&self, length: u64) -> Form {
-        let fits = |form: &&Form| length < self.refused_from[**form as usize].load(Ordering::Relaxed);
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refuses = |refused: &Refused| refused.is_remembered() && length >= refused.from;
+        let fits = |form: &&Form| !refused[**form as usize].as_ref().is_some_and(refuses);
         *Form::ALL.iter().find(fits).unwrap_or(&Form::SmallChunks)
     }
 
+    /// Remembers that a blob of this length did not go in this form, and did in a later one.
     fn refused(&self, form: Form, length: u64) {
-        self.refused_from[form as usize].fetch_min(length, Ordering::Relaxed);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = refused[form as usize].filter(Refused::is_remembered);
+        let from = known.map_or(length, |known| known.from.min(length));
+        refused[form as usize] = Some(Refused { from, at: Instant::now() });
     }
 }
 
@@ -71,14 +88,13 @@ impl Inner {
         let mut form = self.forms.for_length(length);
         let mut pauses = pauses(&self.wire.limits);
         let (mut tries, mut renewed) = (1, false);
-        // Forms that broke, and are given up only if another one is taken.
-        let mut doubtful = None;
+        // Forms that were refused or broke. They are remembered only where a later one is taken: what every form
+        // meets says nothing of forms.
+        let mut given_up = Vec::new();
         loop {
             let setback = match Box::pin(self.upload_once(repository, digest, content, form)).await {
                 Ok(()) => {
-                    if let Some(doubtful) = doubtful.filter(|doubtful| *doubtful != form) {
-                        self.forms.refused(doubtful, length);
-                    }
+                    given_up.into_iter().for_each(|form| self.forms.refused(form, length));
                     return Ok(());
                 }
                 Err(setback) => setback,
@@ -88,7 +104,7 @@ impl Inner {
                 Setback::Form(error) => {
                     let Some(next) = form.next() else { return Err(error) };
                     tracing::info!(host = %self.wire.host, ?form, ?next, %error, "the registry refuses this form of upload");
-                    self.forms.refused(form, length);
+                    given_up.push(form);
                     form = next;
                 }
                 Setback::Lost(error) => {
@@ -98,10 +114,13 @@ impl Inner {
                     }
                     let Some(pause) = pauses.next().filter(|_| tries < TRIES) else { return Err(error) };
                     tries += 1;
-                    if tries == TRIES && matches!(form, Form::Put | Form::Patch) {
+                    if tries == TRIES
+                        && matches!(form, Form::Put | Form::Patch)
+                        && let Some(next) = form.next()
+                    {
                         // Some registries close the connection on a body that they find too large.
-                        doubtful = Some(form);
-                        form = form.next().unwrap_or(form);
+                        given_up.push(form);
+                        form = next;
                     }
                     tokio::time::sleep(pause).await;
                 }
@@ -200,6 +219,18 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_that_was_refused_is_tried_again_after_an_hour() {
+        let forms = Forms::default();
+        forms.refused(Form::Put, 1000);
+        forms.refused(Form::Put, 2000);
+        assert_eq!(forms.for_length(1000), Form::Patch);
+        tokio::time::advance(REMEMBERED).await;
+        assert_eq!(forms.for_length(1000), Form::Put);
+        forms.refused(Form::Put, 2000);
+        assert_eq!((forms.for_length(1000), forms.for_length(2000)), (Form::Put, Form::Patch));
+    }
 
     #[test]
     fn a_form_that_was_refused_for_a_blob_is_refused_for_longer_ones_only() {

@@ -194,6 +194,23 @@ async fn a_registry_that_takes_no_form_at_all_is_an_error() {
 }
 
 #[tokio::test]
+async fn what_every_form_meets_says_nothing_of_forms() {
+    let bodies = AtomicUsize::new(0);
+    let server = Server::start(|_| {
+        uploads(move |request| {
+            let is_body = matches!(request.method.as_str(), "PUT" | "PATCH") && !request.body.is_empty();
+            (is_body && bodies.fetch_add(1, Ordering::SeqCst) < 4).then(|| Reply::new(400))
+        })
+    })
+    .await;
+    let (client, content) = (client(&server.url()), Memory::new(bytes(100)));
+    error(client.upload(&repository(), &content.digest(), &content).await);
+    assert_eq!(server.count("POST", "uploads"), 4);
+    client.upload(&repository(), &content.digest(), &content).await.unwrap();
+    assert!(methods(&server).ends_with("DELETE POST PUT HEAD"), "{}", methods(&server));
+}
+
+#[tokio::test]
 async fn an_upload_that_is_cut_off_begins_anew_and_then_in_another_form() {
     let puts = AtomicUsize::new(0);
     let server = Server::start_cutting(
