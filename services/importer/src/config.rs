@@ -88,6 +88,7 @@ impl ServiceSettings for Config {
         let mut faults = self.broker.check("broker");
         faults.extend(self.secrets.check());
         faults.extend(self.worker.check());
+        faults.extend(self.import.check());
         for (name, registry) in &self.registries {
             faults.extend(registry.check(&format!("registries.{name}")));
         }
@@ -126,6 +127,7 @@ mod tests {
                 },
                 "other": { "registry": "nowhere", "container": "file:///c" },
             },
+            "import": { "parallel_blobs": 0 },
         });
         let config: Config = serde_json::from_value(json).unwrap();
         assert!(!format!("{config:?}").contains("CANARY"));
@@ -133,7 +135,7 @@ mod tests {
         assert!(pipeline.options.overwrite_tags && !pipeline.options.continue_on_errors);
         assert_eq!(pipeline.rename.apply(&"team/a".parse().unwrap()).unwrap().as_str(), "mirror/a");
         let faults: Vec<String> = config.check().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(faults, ["registries.target", "pipelines.other.registry"]);
+        assert_eq!(faults, ["import.parallel_blobs", "registries.target", "pipelines.other.registry"]);
     }
 
     #[test]

@@ -118,18 +118,42 @@ impl Default for ImportSettings {
 }
 
 impl ImportSettings {
-    /// The same with every bound at least at its smallest value.
+    /// What is wrong with the section `import`, as key and problem.
+    pub(crate) fn check(&self) -> Vec<(String, String)> {
+        let least = [
+            ("parallel_questions", self.parallel_questions, 1),
+            ("parallel_blobs", self.parallel_blobs, 1),
+            ("parallel_manifests", self.parallel_manifests, 1),
+            ("ranges_ahead", self.ranges_ahead, 2),
+            ("most_manifests", self.most_manifests, 1),
+        ];
+        let small = least.into_iter().filter(|(_, value, least)| value < least);
+        let small =
+            small.map(|(key, _, least)| (format!("import.{key}"), format!("must be at least {least}")));
+        let mut faults: Vec<_> = small.collect();
+        if self.range_bytes != bounded_range(self.range_bytes) {
+            let problem = "must be a multiple of 64, from 1 MiB (1048576) to 1 TiB".to_owned();
+            faults.push(("import.range_bytes".to_owned(), problem));
+        }
+        faults
+    }
+
+    /// The same with every bound at least at its smallest value, for whoever does not read it from a file.
     pub(crate) fn bounded(self) -> Self {
         Self {
             parallel_questions: self.parallel_questions.max(1),
             parallel_blobs: self.parallel_blobs.max(1),
             parallel_manifests: self.parallel_manifests.max(1),
             ranges_ahead: self.ranges_ahead.max(2),
-            // The chaining value of SHA-256 is known at multiples of its blocks.
-            range_bytes: self.range_bytes.clamp(1 << 20, 1 << 40).next_multiple_of(64),
+            range_bytes: bounded_range(self.range_bytes),
             ..self
         }
     }
+}
+
+/// The chaining value of SHA-256 is known at multiples of its blocks.
+fn bounded_range(bytes: u64) -> u64 {
+    bytes.clamp(1 << 20, 1 << 40).next_multiple_of(64)
 }
 
 #[cfg(test)]
@@ -196,6 +220,29 @@ mod tests {
         ] {
             let decided = decide(pipeline, container, says.then(destination), may);
             assert_eq!(decided, expected.map(str::to_owned), "{pipeline} {container} {says} {may}");
+        }
+    }
+
+    #[test]
+    fn a_bound_that_lets_nothing_happen_is_refused_by_its_key() {
+        assert_eq!(ImportSettings::default().check(), []);
+        let wrong = ImportSettings {
+            parallel_questions: 0,
+            parallel_blobs: 0,
+            parallel_manifests: 0,
+            ranges_ahead: 1,
+            range_bytes: (1 << 20) + 1,
+            most_manifests: 0,
+            ..ImportSettings::default()
+        };
+        let keys: Vec<String> = wrong.check().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(
+            keys.join(" "),
+            "import.parallel_questions import.parallel_blobs import.parallel_manifests import.ranges_ahead \
+             import.most_manifests import.range_bytes"
+        );
+        for range_bytes in [0, (1 << 20) - 64, (1 << 40) + 64] {
+            assert_eq!(ImportSettings { range_bytes, ..ImportSettings::default() }.check().len(), 1);
         }
     }
 
