@@ -6,6 +6,7 @@ use transship_model::{Digest, Failure};
 use transship_storage::{BlobProperties, StorageError};
 
 use crate::ImportError;
+use crate::error::add_hint;
 
 /// What the blob means for the import.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,17 +15,23 @@ pub(crate) enum Arrival<'a> {
     Import(&'a BlobProperties),
     /// A newer execution has replaced it, and has its own import.
     Superseded,
-    /// It was there and is gone, and this pipeline deletes what it has imported.
+    /// It is gone, and an earlier delivery of the same work may have imported and deleted it.
     Deleted,
 }
 
+/// What may have happened to a blob that this work has not deleted.
+const NOT_BY_THIS_WORK: &str = "where another pipeline that deletes what it has imported, or a lifecycle rule, was \
+     first: export it again, and give each such pipeline a container of its own";
+
 /// Decides.
 ///
-/// A blob that is gone has been imported by an earlier delivery of the same work where two things hold: the
-/// work knows its entity tag, so somebody saw the committed blob, and the pipeline deletes what it has
-/// imported. Deletion is the last effect of an import, so a process that dies right after it leaves exactly
-/// this behind, and a failure would be wrong. The fact that is published then says that nothing was imported
-/// now, since a person or a lifecycle rule may have deleted the blob too.
+/// A blob that is gone may have been imported by an earlier delivery of the same work where two things hold: the
+/// pipeline `deletes` what it has imported, and the broker says that the work is `redelivered`. Deletion is the
+/// last effect of an import, so a process that dies right after it leaves exactly this behind, and a failure
+/// would be wrong. The fact that is published then says that nothing was imported now, since a redelivery says
+/// little of how far the earlier delivery came. Whoever sees the work for the first time, or again after a
+/// failure, which no deletion comes before, has imported nothing: another pipeline on the same container, a
+/// person or a lifecycle rule has deleted the blob.
 ///
 /// # Errors
 /// Where there is no such blob, or another one than was announced.
@@ -32,13 +39,16 @@ pub(crate) fn decide_arrival<'a>(
     properties: Option<&'a BlobProperties>,
     work: &ImportRequested,
     deletes: bool,
+    redelivered: bool,
 ) -> Result<Arrival<'a>, Failure> {
     let (container, blob) = (work.container.clone(), work.blob.clone());
     let Some(properties) = properties else {
-        if deletes && work.etag.is_some() {
-            return Ok(Arrival::Deleted);
-        }
-        return Err(StorageError::BlobNotFound { container, blob }.into());
+        let failure = Failure::from(StorageError::BlobNotFound { container, blob });
+        return match (deletes, redelivered) {
+            (true, true) => Ok(Arrival::Deleted),
+            (true, false) => Err(add_hint(failure, NOT_BY_THIS_WORK)),
+            (false, _) => Err(failure),
+        };
     };
     match &work.etag {
         Some(etag) if *etag != properties.etag.0 => {
@@ -109,24 +119,28 @@ mod tests {
     #[test]
     fn the_blob_that_was_announced_is_imported_and_no_other() {
         let (same, newer) = (blob(5), blob(6));
-        assert_eq!(decide_arrival(Some(&same), &work(Some("e1")), false), Ok(Arrival::Import(&same)));
-        assert_eq!(decide_arrival(Some(&newer), &work(None), true), Ok(Arrival::Import(&newer)));
-        assert_eq!(decide_arrival(Some(&newer), &work(Some("e0")), false), Ok(Arrival::Superseded));
-        let failure = decide_arrival(Some(&same), &work(Some("e0")), false).unwrap_err();
+        let decide = |found, etag| decide_arrival(Some(found), &work(etag), true, true);
+        assert_eq!(decide(&same, Some("e1")), Ok(Arrival::Import(&same)));
+        assert_eq!(decide(&newer, None), Ok(Arrival::Import(&newer)));
+        assert_eq!(decide(&newer, Some("e0")), Ok(Arrival::Superseded));
+        let failure = decide(&same, Some("e0")).unwrap_err();
         assert_eq!((failure.code, failure.class), (Code::SourceChanged, Class::Permanent));
     }
 
     #[test]
-    fn a_blob_that_is_gone_was_imported_only_where_it_was_seen_and_the_pipeline_deletes() {
-        for (etag, deletes) in [(None, false), (None, true), (Some("e1"), false)] {
-            let failure = decide_arrival(None, &work(etag), deletes).unwrap_err();
-            assert_eq!(
-                (failure.code, failure.class),
-                (Code::BlobNotFound, Class::Permanent),
-                "{etag:?} {deletes}"
-            );
+    fn a_blob_that_is_gone_was_imported_only_where_the_pipeline_deletes_and_the_work_is_redelivered() {
+        for etag in [None, Some("e1")] {
+            for (deletes, redelivered) in [(false, false), (false, true), (true, false)] {
+                let failure = decide_arrival(None, &work(etag), deletes, redelivered).unwrap_err();
+                assert_eq!(
+                    (failure.code, failure.class),
+                    (Code::BlobNotFound, Class::Permanent),
+                    "{etag:?} {deletes} {redelivered}"
+                );
+                assert_eq!(failure.hint.unwrap().contains("another pipeline"), deletes);
+            }
+            assert_eq!(decide_arrival(None, &work(etag), true, true), Ok(Arrival::Deleted));
         }
-        assert_eq!(decide_arrival(None, &work(Some("e1")), true), Ok(Arrival::Deleted));
     }
 
     #[test]

@@ -274,3 +274,9 @@ impl ImportError {
 fn add(table: &str, name: &str) -> String {
     format!("add [{table}.{name}] to the importer's configuration, or correct the name")
 }
+
+/// The same with one more hint.
+pub(crate) fn add_hint(failure: Failure, more: &str) -> Failure {
+    let hint = failure.hint.as_deref().map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}"));
+    failure.with_hint(hint)
+}

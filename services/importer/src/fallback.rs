@@ -121,15 +121,31 @@ pub(crate) async fn put_fallbacks(
     }
     let mut updates = import.each(lists, |list| Box::pin(list.updated()));
     while let Some((list, result)) = updates.next().await {
-        if let Err(failure) = result {
-            let what = format!("listing the referrers of {} in {}", list.subject, list.repository);
-            let failure = ledger.tolerate(failure.while_doing(what))?;
-            for referrer in &list.there {
-                ledger.fail(list.repository, referrer, failure.clone());
+        let (repository, subject) = (list.repository, list.subject);
+        match result {
+            Ok(Updated::Complete) => {}
+            Ok(Updated::Contested) => ledger.leave(format!(
+                "the list of referrers of {subject} in {repository} may lack some, since other writers keep \
+                 changing it: import the bundle again"
+            )),
+            Err(failure) => {
+                let what = format!("listing the referrers of {subject} in {repository}");
+                let failure = ledger.tolerate(failure.while_doing(what))?;
+                for referrer in &list.there {
+                    ledger.fail(repository, referrer, failure.clone());
+                }
             }
         }
     }
     Ok(())
+}
+
+/// How a list of referrers stands after it was looked at.
+enum Updated {
+    /// It has every referrer that was imported.
+    Complete,
+    /// Other writers changed it each time that it was written.
+    Contested,
 }
 
 /// The list of one subject's referrers.
@@ -143,12 +159,12 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    async fn updated(self) -> (Self, Result<(), Failure>) {
+    async fn updated(self) -> (Self, Result<Updated, Failure>) {
         let result = self.update().await;
         (self, result)
     }
 
-    async fn update(&self) -> Result<(), Failure> {
+    async fn update(&self) -> Result<Updated, Failure> {
         // Two workers of this process must not write over each other; another process may, which the next
         // look finds out.
         let _turn = self.import.memory.turn(self.subject).await;
@@ -160,9 +176,9 @@ impl List<'_> {
             let target = current.fallback.as_ref().and_then(|manifest| read_index(&manifest.bytes));
             let source_index = source.as_ref().map(|(_, index)| index);
             match decide_fallback(&listed, target.as_ref(), source_index, &carried) {
-                Decision::Nothing => return Ok(()),
+                Decision::Nothing => return Ok(Updated::Complete),
                 Decision::Unchanged => {
-                    let Some((manifest, _)) = &source else { return Ok(()) };
+                    let Some((manifest, _)) = &source else { return Ok(Updated::Complete) };
                     self.put_or_without_source(manifest, target.as_ref(), &carried).await?;
                 }
                 Decision::Write(bytes) => {
@@ -171,9 +187,7 @@ impl List<'_> {
             }
             fail::fail_point!("importer.fallback_put");
         }
-        let (repository, subject) = (self.repository, self.subject);
-        tracing::warn!(%repository, %subject, "other writers keep changing the list of referrers");
-        Ok(())
+        Ok(Updated::Contested)
     }
 
     /// Puts the index. The source's may list what its registry has lost; a registry that refuses it for that

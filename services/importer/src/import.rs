@@ -32,7 +32,7 @@ impl Import<'_> {
         let surveys = survey(self, &wanted.roots, &mut ledger).await?;
         fail::fail_point!("importer.surveyed");
         if !move_blobs(self, &surveys, &mut ledger).await? {
-            return Ok(Outcome::Continue { rest: self.next_slice(ledger) });
+            return Ok(Outcome::Continue { rest: self.next_slice(ledger).await });
         }
         fail::fail_point!("importer.blobs_moved");
         put_manifests(self, &surveys, &mut ledger).await?;
@@ -79,24 +79,36 @@ impl Import<'_> {
         failure(&self.plan, ledger).map_or(Ok(()), Err)
     }
 
-    /// The same work, one slice later, with what was moved so far and where the uploads stand.
-    fn next_slice(&self, ledger: Ledger) -> ImportRequested {
+    /// The same work, one slice later, with what was moved so far and where the uploads stand. Uploads that the
+    /// message cannot hold are given up.
+    async fn next_slice(&self, ledger: Ledger) -> ImportRequested {
         let counters = count(&self.plan, &self.contents, &ledger, &self.work.carried);
         let mut rest = self.work.clone();
         rest.slice += 1;
         rest.carried.blobs_moved = counters.blobs_moved;
         rest.carried.blobs_mounted = counters.blobs_mounted;
         rest.carried.bytes_moved = counters.bytes_moved;
-        let sealed = self.seal.as_ref().and_then(|seal| seal.seal(&rest, ledger.paused));
+        let paused = ledger.paused;
+        let (sealed, left) = match &self.seal {
+            Some(seal) => seal.seal(&rest, self.target.host(), paused),
+            None => (None, paused),
+        };
         rest.sealed_upload = sealed.map(ByteBuf::from);
+        self.abandon(left).await;
         rest
     }
 
-    /// Deletes the bundle, where the pipeline says so and all of it is imported. It is imported either way, so
-    /// a deletion that fails is told and fails nothing.
+    /// Deletes the bundle, where the pipeline says so and all of it is imported: every artifact, and whatever
+    /// belongs to one. It is imported either way, so a deletion that fails is told and fails nothing.
     async fn delete(&self, ledger: &mut Ledger) {
         let all = (0..self.plan.artifacts.len()).all(|index| ledger.is_alive(index));
         if !(self.pipeline.options.delete_source_blob_on_success && all) {
+            return;
+        }
+        if ledger.leaves_out {
+            ledger
+                .notes
+                .push("the bundle is not deleted, since it holds more than the target has".to_owned());
             return;
         }
         match self.bundle.delete().await {

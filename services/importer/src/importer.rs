@@ -93,7 +93,8 @@ impl Importer {
         let access = if deletes { Access::READ_DELETE } else { Access::READ };
         let container = self.containers.open(&pipeline.container, pipeline.secret.as_ref(), access).await?;
         let properties = container.properties(&work.blob).await?;
-        let (etag, length) = match decide_arrival(properties.as_ref(), work, deletes)? {
+        let arrival = decide_arrival(properties.as_ref(), work, deletes, context.redelivered)?;
+        let (etag, length) = match arrival {
             Arrival::Import(properties) => (properties.etag.clone(), properties.length),
             Arrival::Superseded => return Ok(Outcome::Superseded),
             Arrival::Deleted => return Ok(deleted(work)),
@@ -107,7 +108,7 @@ impl Importer {
         let plan = plan_import(&contents, pipeline)?;
         fail::fail_point!("importer.planned");
         let questions = Semaphore::new(self.settings.parallel_questions);
-        let (seal, held) = unseal(self.seal().await?, work);
+        let (seal, held) = unseal(self.seal().await?, work, target.host());
         let (target, settings) = (&*target, &self.settings);
         let import = Import {
             work,
@@ -136,25 +137,26 @@ impl Importer {
 
 /// The uploads that the slice before ended inside. A seal that does not open is no failure: they start anew, and
 /// this slice ends inside none, since importers that cannot read each other would never come to an end.
-fn unseal(seal: Option<Seal>, work: &ImportRequested) -> (Option<Seal>, Held) {
+fn unseal(seal: Option<Seal>, work: &ImportRequested, registry: &str) -> (Option<Seal>, Held) {
     let Some(sealed) = &work.sealed_upload else { return (seal, Held::default()) };
-    if let Some(uploads) = seal.as_ref().and_then(|seal| seal.open(work, sealed)) {
+    if let Some(uploads) = seal.as_ref().and_then(|seal| seal.open(work, registry, sealed)) {
         return (seal, Held::new(uploads));
     }
     tracing::warn!(
         blob = %work.blob, has_key = seal.is_some(),
         "where the last slice left its uploads cannot be read, so they start anew; give all importers of this \
-         broker the same key in seal_key_secret"
+         broker the same key in seal_key_secret, and the pipeline's registry the same address"
     );
     (None, Held::default())
 }
 
-/// The blob was there and is gone, and the pipeline deletes what it imports: see [`decide_arrival`].
+/// The blob is gone, and an earlier delivery of the work may have imported it: see [`decide_arrival`].
 fn deleted(work: &ImportRequested) -> Outcome<ImportRequested> {
-    tracing::warn!(blob = %work.blob, "the bundle is gone; an earlier delivery of this work imported and deleted it");
+    tracing::warn!(blob = %work.blob, "the bundle is gone; an earlier delivery of this work seems to have imported and deleted it");
     let message = format!(
-        "{} is no longer in the container. This pipeline deletes what it has imported, so an earlier delivery of \
-         the same work has imported it; nothing was imported now. Where something else deleted it, export it again",
+        "{} is no longer in the container. This pipeline deletes what it has imported, and this work was delivered \
+         before, so that delivery has imported it; nothing was imported now. Where something else deleted it, export \
+         it again",
         work.blob
     );
     Outcome::Done { facts: vec![bundle_imported(work, None, work.carried, Some(message))], next: Vec::new() }

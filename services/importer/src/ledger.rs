@@ -37,6 +37,8 @@ pub(crate) struct Ledger {
     pub(crate) keeps_referrers: bool,
     /// What a person should know.
     pub(crate) notes: Vec<String>,
+    /// Whether something of the bundle had to be left out, though no artifact failed for it.
+    pub(crate) leaves_out: bool,
     continues: bool,
 }
 
@@ -70,6 +72,14 @@ impl Ledger {
             return None;
         }
         self.failed.get(&(repository.clone(), digest.clone()))
+    }
+
+    /// Something of the bundle is left out, and no artifact fails for it: what is at the target goes first. The bundle
+    /// is then still needed.
+    pub(crate) fn leave(&mut self, note: String) {
+        tracing::warn!("{note}");
+        self.notes.push(note);
+        self.leaves_out = true;
     }
 
     /// An artifact cannot be imported. The first reason stays.

@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
-use transship_bundle::Location;
-use transship_model::{Digest, Failure, MediaType, Repository, Selector};
+use futures::{StreamExt, TryStreamExt, stream};
+use transship_model::{ArtifactReference, Code, Digest, Failure, Repository, Selector};
 use transship_registry::{Manifest, RegistryError};
 
+use crate::ImportError;
 use crate::contents::Place;
+use crate::decide::{TagDecision, decide_tag};
 use crate::ledger::Ledger;
 use crate::load::{ReadWindow, member, windows};
 use crate::run::Import;
 use crate::survey::Survey;
-use crate::upload::upload;
+use crate::upload::upload_whole;
 
 /// How often a manifest is put again after what it refers to was put again.
 const ROUNDS: usize = 3;
+
+/// How many stretches of the bundle are read at a time: the next one while this one is put.
+const STRETCHES: usize = 2;
 
 /// A manifest that is to be put.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +30,16 @@ pub(crate) struct Put {
     pub(crate) repository: Repository,
     pub(crate) selector: Selector,
     pub(crate) digest: Digest,
+}
+
+/// Why a manifest was not put.
+enum NotPut {
+    /// The registry refused it.
+    Refused(RegistryError),
+    /// Its tag points to something else by now, and may not be moved.
+    Taken(Digest),
+    /// The bundle does not hold it.
+    Absent,
 }
 
 /// Puts every manifest that is lacking, by its digest.
@@ -76,7 +90,7 @@ fn obstacle(import: &Import<'_>, put: &Put, ledger: &Ledger) -> Option<Failure> 
 }
 
 /// Puts manifests, and puts again what a registry has lost since it was asked. Returns those that failed and
-/// may.
+/// may, and those whose tags were taken meanwhile ([`Code::TagExists`]).
 ///
 /// # Errors
 /// The first failure that ends the attempt.
@@ -88,12 +102,17 @@ pub(crate) async fn put_all(
     let (mut todo, mut failed) = (puts, Vec::new());
     for round in 0..=ROUNDS {
         let mut unknown = Vec::new();
-        for (put, error) in put_once(import, std::mem::take(&mut todo), ledger).await? {
-            if error.is_blob_unknown() && round < ROUNDS {
-                unknown.push(put);
-                continue;
-            }
-            let failure = ledger.tolerate(explain(import, &put, error, ledger))?;
+        for (put, why) in put_once(import, std::mem::take(&mut todo), ledger).await? {
+            let failure = match why {
+                NotPut::Refused(error) if error.is_blob_unknown() && round < ROUNDS => {
+                    unknown.push(put);
+                    continue;
+                }
+                NotPut::Refused(error) => ledger.tolerate(explain(import, &put, error, ledger))?,
+                NotPut::Absent => ledger.tolerate(absent(&put))?,
+                // Whoever asked for the tag knows what that means.
+                NotPut::Taken(existing) => taken(import, &put, existing),
+            };
             failed.push((put, failure));
         }
         for put in unknown {
@@ -114,39 +133,37 @@ async fn put_once(
     import: &Import<'_>,
     puts: Vec<Put>,
     ledger: &mut Ledger,
-) -> Result<Vec<(Put, RegistryError)>, Failure> {
-    let placed =
-        puts.into_iter().filter_map(|put| match import.contents.catalog().locations.get(&put.digest) {
-            Some(Location::Stored { offset, size }) => Some((put, *offset..offset + size)),
-            _ => None,
-        });
-    let mut refused = Vec::new();
-    for window in windows(placed) {
-        refused.extend(put_window(import, window, ledger).await?);
+) -> Result<Vec<(Put, NotPut)>, Failure> {
+    let (mut placed, mut not_put) = (Vec::with_capacity(puts.len()), Vec::new());
+    for put in puts {
+        match import.contents.place(&put.digest) {
+            Place::Stored(range) => placed.push((put, range)),
+            Place::Foreign | Place::Missing(_) => not_put.push((put, NotPut::Absent)),
+        }
     }
-    Ok(refused)
-}
-
-async fn put_window(
-    import: &Import<'_>,
-    window: ReadWindow<Put>,
-    ledger: &mut Ledger,
-) -> Result<Vec<(Put, RegistryError)>, Failure> {
-    let start = window.range.start;
-    let bytes = import.bundle.read(window.range).await?;
-    let put = |(put, range): (Put, Range<u64>)| put_one(import, put, member(&bytes, start, &range));
-    let mut ends = stream::iter(window.members).map(put).buffer_unordered(import.settings.parallel_manifests);
-    let mut refused = Vec::new();
-    while let Some((put, end)) = ends.next().await {
-        match end? {
+    let stretches = stream::iter(windows(placed)).map(|window| read(import, window)).buffered(STRETCHES);
+    let members = stretches.map_ok(|members| stream::iter(members.into_iter().map(Ok))).try_flatten();
+    let ends = members.map_ok(|(put, bytes)| put_one(import, put, bytes));
+    let mut ends = std::pin::pin!(ends.try_buffer_unordered(import.settings.parallel_manifests));
+    while let Some((put, end)) = ends.try_next().await? {
+        match end {
             Ok(keeps_referrers) => {
                 note(import, &put, keeps_referrers, ledger);
                 fail::fail_point!("importer.manifest_put");
             }
-            Err(error) => refused.push((put, error)),
+            Err(why) => not_put.push((put, why)),
         }
     }
-    Ok(refused)
+    Ok(not_put)
+}
+
+/// Reads a stretch of the bundle. It counts against the budget until the last of its manifests is put, which needs
+/// no other share.
+async fn read(import: &Import<'_>, window: ReadWindow<Put>) -> Result<Vec<(Put, Bytes)>, Failure> {
+    let start = window.range.start;
+    let bytes = import.bundle.read(window.range).await?;
+    let cut = |(put, range): (Put, Range<u64>)| (put, member(&bytes, start, &range));
+    Ok(window.members.into_iter().map(cut).collect())
 }
 
 /// A manifest was put.
@@ -163,28 +180,43 @@ fn note(import: &Import<'_>, put: &Put, keeps_referrers: bool, ledger: &mut Ledg
     }
 }
 
-type PutEnd = Result<Result<bool, RegistryError>, Failure>;
+/// What became of a put: whether the registry keeps the list of referrers itself, or why it was not put.
+type PutEnd = (Put, Result<bool, NotPut>);
 
-async fn put_one(import: &Import<'_>, put: Put, bytes: Bytes) -> (Put, PutEnd) {
-    let end = async {
-        let actual = Digest::compute(put.digest.algorithm(), &bytes);
-        if actual != put.digest {
-            // It was right when it was read first.
-            return Err(import.bundle.mismatch("manifest", &put.digest, actual));
-        }
-        let media_type = media_type(import, &put.digest);
-        let Some(media_type) = media_type else { return Ok(Ok(false)) };
-        // Copied, at most one stretch in all: whoever keeps a manifest must not keep a share of the budget.
-        let bytes = Bytes::copy_from_slice(&bytes);
-        let manifest = Manifest { digest: put.digest.clone(), content_type: Some(media_type.clone()), bytes };
-        Ok(import.target.put_manifest(&put.repository, &put.selector, &media_type, &manifest).await)
+async fn put_one(import: &Import<'_>, put: Put, bytes: Bytes) -> Result<PutEnd, Failure> {
+    let actual = Digest::compute(put.digest.algorithm(), &bytes);
+    if actual != put.digest {
+        // It was right when it was read first.
+        return Err(import.bundle.mismatch("manifest", &put.digest, actual));
+    }
+    let Some(view) = import.contents.views().get(&put.digest) else {
+        let message = format!("manifest {} was never read, and yet it is to be put", put.digest);
+        return Err(Failure::permanent(Code::Internal, message));
     };
-    let end = end.await;
-    (put, end)
+    match tag_now(import, &put).await {
+        Ok(TagDecision::Put) => {}
+        Ok(TagDecision::Keep) => return Ok((put, Ok(false))),
+        Ok(TagDecision::Conflict(existing)) => return Ok((put, Err(NotPut::Taken(existing)))),
+        Err(error) => return Ok((put, Err(NotPut::Refused(error)))),
+    }
+    // Copied, at most one stretch in all: whoever keeps a manifest must not keep a share of the budget.
+    let bytes = Bytes::copy_from_slice(&bytes);
+    let media_type = &view.media_type;
+    let manifest = Manifest { digest: put.digest.clone(), content_type: Some(media_type.clone()), bytes };
+    let end = import.target.put_manifest(&put.repository, &put.selector, media_type, &manifest).await;
+    Ok((put, end.map_err(NotPut::Refused)))
 }
 
-fn media_type(import: &Import<'_>, digest: &Digest) -> Option<MediaType> {
-    import.contents.views().get(digest).map(|view| view.media_type.clone())
+/// Looks at a tag once more right before it is put, where it may not be moved: bytes may have moved for hours since
+/// all tags were looked at. Registries know no condition for a put, so whoever comes between this question and the
+/// put is overwritten all the same.
+async fn tag_now(import: &Import<'_>, put: &Put) -> Result<TagDecision, RegistryError> {
+    let overwrite = import.pipeline.options.overwrite_tags;
+    if overwrite || matches!(put.selector, Selector::Digest(_)) {
+        return Ok(TagDecision::Put);
+    }
+    let found = import.target.resolve(&put.repository, &put.selector).await?;
+    Ok(decide_tag(found.as_ref(), &put.digest, overwrite))
 }
 
 /// Puts again what a manifest refers to and the registry does not have any more.
@@ -194,7 +226,7 @@ async fn restore(import: &Import<'_>, put: &Put, ledger: &mut Ledger) -> Result<
         let Place::Stored(place) = import.contents.place(blob) else { continue };
         if !import.has_blob(&put.repository, blob).await? {
             tracing::warn!(%blob, repository = %put.repository, "the target has lost a blob; it is uploaded again");
-            upload(import, blob, &put.repository, place).await?;
+            upload_whole(import, blob, &put.repository, place).await?;
             ledger.moved.insert(blob.clone());
         }
     }
@@ -227,4 +259,18 @@ fn explain(import: &Import<'_>, put: &Put, error: RegistryError, ledger: &Ledger
         )),
         None => failure,
     }
+}
+
+/// The tag was taken since all tags were looked at.
+fn taken(import: &Import<'_>, put: &Put, existing: Digest) -> Failure {
+    let (host, wanted) = (import.target.host().to_owned(), put.digest.clone());
+    let name = ArtifactReference::new(put.repository.clone(), put.selector.clone());
+    ImportError::TagExists { host, name, existing, wanted }.into()
+}
+
+/// A bundle may name a signature that it does not hold and the target does, and a tag needs its bytes.
+fn absent(put: &Put) -> Failure {
+    let name = ArtifactReference::new(put.repository.clone(), put.selector.clone());
+    let message = format!("the bundle does not hold manifest {}, so it cannot be put as {name}", put.digest);
+    Failure::permanent(Code::ContentNotFound, message).with_hint("export the artifact again")
 }

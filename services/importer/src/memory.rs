@@ -2,9 +2,10 @@
 //! answer to the mount tells.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use transship_model::{Digest, Repository};
 
 /// The most blobs that are remembered for one registry: about 10 MiB.
@@ -13,13 +14,17 @@ const REMEMBERED: usize = 100_000;
 /// How many subjects may have their referrers listed at a time.
 const TURNS: usize = 64;
 
+/// How long it is remembered that a registry takes no pieces: what is before it may change.
+const PIECES_REFUSED: Duration = Duration::from_secs(3600);
+
 /// The memory of one registry: of each blob the last repository that it was put into. What was used longest
-/// ago is forgotten first. Also whether the registry takes uploads in pieces, and the turns of those who read, change and write the same thing there.
+/// ago is forgotten first. Also whether the registry takes uploads in pieces, and the turns of those who read,
+/// change and write the same thing there.
 #[derive(Debug)]
 pub(crate) struct Memory {
     remembered: Mutex<Remembered>,
     turns: Vec<tokio::sync::Mutex<()>>,
-    refuses_pieces: AtomicBool,
+    pieces_refused: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +44,7 @@ fn key(digest: &Digest) -> Key {
 impl Default for Memory {
     fn default() -> Self {
         let turns = std::iter::repeat_with(tokio::sync::Mutex::default).take(TURNS).collect();
-        Self { remembered: Mutex::default(), turns, refuses_pieces: AtomicBool::new(false) }
+        Self { remembered: Mutex::default(), turns, pieces_refused: Mutex::default() }
     }
 }
 
@@ -51,12 +56,13 @@ impl Memory {
 
     /// Whether the registry takes uploads in pieces, as far as this process knows.
     pub(crate) fn takes_pieces(&self) -> bool {
-        !self.refuses_pieces.load(Ordering::Relaxed)
+        let refused = *self.pieces_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.is_none_or(|refused| refused.elapsed() >= PIECES_REFUSED)
     }
 
-    /// The registry refused the first piece of an upload.
+    /// The registry refused the first piece of a blob, and took the same blob whole.
     pub(crate) fn refuse_pieces(&self) {
-        self.refuses_pieces.store(true, Ordering::Relaxed);
+        *self.pieces_refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     fn lock(&self) -> MutexGuard<'_, Remembered> {
@@ -107,6 +113,16 @@ mod tests {
         let mut keys: Vec<_> = remembered.blobs.keys().copied().collect();
         keys.sort_unstable();
         assert_eq!((keys, remembered.order.len()), (vec![1, 3], 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_takes_no_pieces_is_asked_again_after_an_hour() {
+        let memory = Memory::default();
+        assert!(memory.takes_pieces());
+        memory.refuse_pieces();
+        assert!(!memory.takes_pieces());
+        tokio::time::advance(PIECES_REFUSED).await;
+        assert!(memory.takes_pieces());
     }
 
     #[test]

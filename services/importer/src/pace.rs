@@ -46,7 +46,7 @@ pub(crate) fn may_pause(resumed: bool, lost: u32) -> bool {
 pub(crate) enum AfterBreak {
     /// Begin it anew, in pieces.
     Anew,
-    /// Upload it without pieces, and ask this registry for none again: it refused the first one.
+    /// Upload it without pieces, and where that works, send this registry none for a while: it refused the first one.
     NoPieces,
     /// Upload it without pieces this time.
     Whole,

@@ -22,7 +22,10 @@ pub(crate) enum Sent {
     /// The slice ended between two pieces.
     Paused(Standing),
     /// Pieces did not work: the blob goes whole.
-    Whole,
+    Whole {
+        /// Whether the registry refused the first one, as it may refuse all.
+        refused: bool,
+    },
 }
 
 /// One blob on its way into one repository.
@@ -85,11 +88,8 @@ impl<'a> PieceUpload<'a> {
             }
             match after {
                 AfterBreak::Anew => {}
-                AfterBreak::NoPieces => {
-                    self.import.memory.refuse_pieces();
-                    return Ok(Sent::Whole);
-                }
-                AfterBreak::Whole => return Ok(Sent::Whole),
+                AfterBreak::NoPieces => return Ok(Sent::Whole { refused: true }),
+                AfterBreak::Whole => return Ok(Sent::Whole { refused: false }),
                 AfterBreak::Fail => return Err(failure),
             }
         }

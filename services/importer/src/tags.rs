@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use transship_bundle::Discovery;
-use transship_model::{ArtifactReference, Digest, Failure, Repository, Selector, Tag};
+use transship_model::{ArtifactReference, Code, Digest, Failure, Repository, Selector, Tag};
 
 use crate::ImportError;
 use crate::decide::{TagDecision, decide_tag};
@@ -141,7 +141,7 @@ impl Wanted {
                     self.roots.entry(repository.clone()).or_default().insert(digest.clone());
                     self.cosign.insert(Put { repository: repository.clone(), selector, digest });
                 }
-                TagDecision::Conflict(existing) => ledger.notes.push(format!(
+                TagDecision::Conflict(existing) => ledger.leave(format!(
                     "{repository}:{tag} is left alone: it points to {existing}, and the bundle has {}",
                     attached.digest
                 )),
@@ -163,7 +163,12 @@ pub(crate) async fn put_cosign_tags(
     let possible = |put: &&Put| ledger.failure(&put.repository, &put.digest).is_none();
     let puts = wanted.cosign.iter().filter(possible).cloned().collect();
     for (put, failure) in put_all(import, puts, ledger).await? {
-        ledger.fail(&put.repository, &put.digest, failure);
+        // As where it is found taken before bytes move.
+        if failure.code == Code::TagExists {
+            ledger.leave(format!("a signature is left out: {}", failure.message));
+        } else {
+            ledger.fail(&put.repository, &put.digest, failure);
+        }
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::ImportError;
 use crate::blobs::BlobEnd;
 use crate::content::BundleContent;
 use crate::contents::Place;
-use crate::error::WhyMissing;
+use crate::error::{WhyMissing, add_hint};
 use crate::pieces::{PieceUpload, Sent};
 use crate::run::Import;
 
@@ -52,7 +52,9 @@ pub(crate) async fn fetch(
 ) -> BlobEnd {
     let uploaded = match supply {
         Supply::Range(range) => upload(import, digest, repository, range.clone()).await,
-        Supply::Bytes(bytes) => upload_bytes(import, digest, repository, bytes).await,
+        Supply::Bytes(bytes) => {
+            upload_bytes(import, digest, repository, bytes).await.map(|()| BlobEnd::Uploaded)
+        }
         Supply::Foreign => return BlobEnd::Foreign,
         Supply::Missing(why) => {
             let (digest, repository) = (digest.clone(), repository.clone());
@@ -70,20 +72,22 @@ pub(crate) async fn upload(
     place: Range<u64>,
 ) -> Result<BlobEnd, Failure> {
     let size = place.end - place.start;
-    if size == 0 {
-        // A body without a byte has no last piece that could be held back.
-        return upload_bytes(import, digest, repository, &Bytes::new()).await;
-    }
+    let mut refuses_pieces = false;
     if let Some(pieces) = PieceUpload::of(import, digest, repository, place.clone()) {
         let held = import.held.take(digest, repository);
         let sent = Box::pin(pieces.run(held)).await;
         match sent.map_err(|failure| failure.while_doing(what(digest, repository)))? {
             Sent::Done => return Ok(BlobEnd::Uploaded),
             Sent::Paused(standing) => return Ok(BlobEnd::Paused(standing)),
-            Sent::Whole => {}
+            Sent::Whole { refused } => refuses_pieces = refused,
         }
     }
     let uploaded = upload_whole(import, digest, repository, place).await;
+    if refuses_pieces && uploaded.is_ok() {
+        // What it refuses in any form says nothing of pieces.
+        import.memory.refuse_pieces();
+    }
+    let uploaded = uploaded.map(|()| BlobEnd::Uploaded);
     if size > import.settings.range_bytes && import.context.slice_is_over() {
         let hint = outlasted(import.seal.is_some());
         tracing::warn!(%digest, %repository, hint, "an upload outlasted its slice");
@@ -103,25 +107,24 @@ fn outlasted(sealable: bool) -> &'static str {
     }
 }
 
-fn add_hint(failure: Failure, more: &str) -> Failure {
-    let hint = failure.hint.as_deref().map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}"));
-    failure.with_hint(hint)
-}
-
 /// Uploads a blob in one go.
-async fn upload_whole(
+pub(crate) async fn upload_whole(
     import: &Import<'_>,
     digest: &Digest,
     repository: &Repository,
     place: Range<u64>,
-) -> Result<BlobEnd, Failure> {
+) -> Result<(), Failure> {
     let size = place.end - place.start;
+    if size == 0 {
+        // A body without a byte has no last piece that could be held back.
+        return upload_bytes(import, digest, repository, &Bytes::new()).await;
+    }
     let (bundle, progress) = (Arc::clone(&import.bundle), Arc::clone(&import.context.progress));
     let content = BundleContent::new(bundle, digest.clone(), place, import.settings, progress);
     let uploaded = import.target.upload(repository, digest, &content).await;
     let Err(error) = uploaded else {
         count(import, size);
-        return Ok(BlobEnd::Uploaded);
+        return Ok(());
     };
     content.uncount();
     Err(own_failure(&content, error).while_doing(what(digest, repository)))
@@ -139,7 +142,7 @@ async fn upload_bytes(
     digest: &Digest,
     repository: &Repository,
     bytes: &Bytes,
-) -> Result<BlobEnd, Failure> {
+) -> Result<(), Failure> {
     let actual = Digest::compute(digest.algorithm(), bytes);
     if actual != *digest {
         return Err(import.bundle.mismatch("blob", digest, actual));
@@ -149,7 +152,7 @@ async fn upload_bytes(
     let size = bytes.len() as u64;
     import.context.progress.count(|c| c.bytes_moved += size);
     count(import, size);
-    Ok(BlobEnd::Uploaded)
+    Ok(())
 }
 
 fn what(digest: &Digest, repository: &Repository) -> String {

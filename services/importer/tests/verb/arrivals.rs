@@ -1,6 +1,6 @@
 use transship_messages::{FactBody, ImportRequested};
-use transship_model::{Class, Code};
-use transship_stage::Outcome;
+use transship_model::{Class, Code, Execution};
+use transship_stage::{Context, Outcome, Verb};
 
 use crate::scene::bundle::BundleBuilder;
 use crate::scene::{Scene, done, execution};
@@ -82,10 +82,29 @@ async fn the_bundle_is_deleted_once_everything_is_in() {
     assert!(!scene.has_blob("bundle").await && scene.tagged("a", "1").is_some());
 
     // The process died before it could say so, and the work comes again.
-    let again = done(scene.handle(&work).await.unwrap());
-    assert!(again.message.unwrap().contains("nothing was imported now"));
-    let unseen = ImportRequested { etag: None, ..work };
-    assert_eq!(scene.handle(&unseen).await.unwrap_err().code, Code::BlobNotFound);
+    for etag in [work.etag.clone(), None] {
+        let context = Context { redelivered: true, ..scene.context() };
+        let again = ImportRequested { etag, ..work.clone() };
+        let again = done(scene.importer().handle(&again, &context).await.unwrap());
+        assert!(again.message.unwrap().contains("nothing was imported now"));
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_that_another_pipeline_has_deleted_is_a_failure_and_no_import_of_nothing() {
+    let mut scene = Scene::new();
+    scene.pipeline.options.delete_source_blob_on_success = true;
+    let work = scene.put_bundle(&bundle("x")).await;
+    done(scene.handle(&work).await.unwrap());
+    let other = Execution { id: "of-the-other-pipeline".parse().unwrap(), generation: 1 };
+    let other = ImportRequested { execution: other, ..work };
+    // An attempt that failed before has deleted nothing.
+    for attempt in [1, 2] {
+        let context = Context { attempt, ..scene.context() };
+        let failure = scene.importer().handle(&other, &context).await.unwrap_err();
+        assert_eq!((failure.code, failure.class), (Code::BlobNotFound, Class::Permanent));
+        assert!(failure.hint.unwrap().contains("a container of its own"));
+    }
 }
 
 #[tokio::test]

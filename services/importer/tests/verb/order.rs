@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use transship_model::{Digest, MediaType, Selector};
 use transship_registry::MemoryRegistry;
+use transship_stage::ByteBudget;
 
 use crate::scene::bundle::BundleBuilder;
 use crate::scene::recorder::Write;
@@ -167,4 +168,19 @@ async fn media_types_nobody_has_heard_of_are_carried() {
     let type_of = |name: &str, digest| scene.registry.manifest_bytes(&repo(name), digest).unwrap().0;
     assert_eq!(type_of("rocket", &rocket.digest).as_str(), MediaType::OCI_MANIFEST);
     assert_eq!(type_of("docker", &docker.digest).as_str(), MediaType::DOCKER_MANIFEST);
+}
+
+#[tokio::test]
+async fn manifests_of_several_stretches_are_put_within_a_budget_that_holds_one() {
+    let mut scene = Scene::new();
+    scene.budget = ByteBudget::new(4 << 20);
+    let mut bundle = BundleBuilder::default();
+    let padding = "x".repeat(3 << 20);
+    let images: Vec<_> = (0..4).map(|n| bundle.image(&format!("{n} {padding}"), &[])).collect();
+    for (number, image) in images.iter().enumerate() {
+        bundle.artifact(&format!("a:{number}"), image);
+    }
+    let done = scene.import(&bundle).await.unwrap();
+    assert_eq!((done.counters.artifacts_moved, scene.budget.used()), (4, 0));
+    assert_eq!(scene.target.tags_put(), 4);
 }

@@ -4,7 +4,7 @@ use serde_bytes::ByteBuf;
 use transship_messages::{ImportRequested, WorkItem};
 use transship_model::{Class, Code, Execution, Secret};
 use transship_registry::{Operation, RegistryError, ResumableTarget as _, UploadSession};
-use transship_stage::Outcome;
+use transship_stage::{Outcome, Verb as _};
 
 use crate::scene::bundle::{BundleBuilder, Item};
 use crate::scene::{Done, Scene, done, repo};
@@ -199,6 +199,63 @@ async fn a_registry_that_refuses_pieces_gets_whole_blobs_and_is_not_asked_again(
     bundle.artifact("a:1", &image);
     assert_eq!(scene.import(&bundle).await.unwrap().counters.bytes_moved, bundle.bytes());
     assert_eq!(scene.registry.count(Operation::ContinueUpload), 1);
+    assert_eq!(scene.registry.open_sessions(), 0);
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_pieces_and_whole_blobs_alike_is_asked_for_pieces_again() {
+    let mut scene = scene();
+    scene.slice = Duration::from_secs(600);
+    scene.registry.inject(|operation, _| match operation {
+        Operation::ContinueUpload | Operation::Upload => Some(refused("continue", "400 UNKNOWN")),
+        _ => None,
+    });
+    let work = scene.put_bundle(&bundle().0).await;
+    let importer = scene.importer();
+    assert_eq!(importer.handle(&work, &scene.context()).await.unwrap_err().code, Code::RegistryRefused);
+    scene.registry.heal();
+    let before = scene.registry.count(Operation::ContinueUpload);
+    done(importer.handle(&work, &scene.context()).await.unwrap());
+    assert!(scene.registry.count(Operation::ContinueUpload) > before);
+}
+
+#[tokio::test]
+async fn a_layer_that_the_registry_has_lost_goes_whole_though_the_slice_is_over() {
+    let (scene, (bundle, layer)) = (scene(), bundle());
+    let work = scene.put_bundle(&bundle).await;
+    let (registry, lost) = (scene.registry.clone(), layer.digest.clone());
+    scene.registry.inject(move |operation, count| {
+        if operation == Operation::PutManifest && count == 1 {
+            for repository in ["a", "b"] {
+                registry.remove(&repo(repository), &lost);
+            }
+        }
+        None
+    });
+    let (done, _) = to_the_end(&scene, work, async |_| {}).await;
+    assert_eq!(done.counters.artifacts_moved, 2);
+    assert_eq!(scene.registry.open_sessions(), 0);
+    for repository in ["a", "b"] {
+        assert!(scene.registry.blob_bytes(&repo(repository), &layer.digest).is_some(), "{repository}");
+    }
+}
+
+#[tokio::test]
+async fn uploads_that_no_message_holds_are_given_up() {
+    let mut scene = scene();
+    scene.settings.parallel_blobs = 40;
+    let mut bundle = BundleBuilder::default();
+    let layers: Vec<Item> = (0..40).map(|n| bundle.layer(&vec![n; MIB + 1])).collect();
+    let image = bundle.image("image", &layers);
+    bundle.artifact("a:1", &image);
+    let work = scene.put_bundle(&bundle).await;
+    let Outcome::Continue { rest } = scene.handle(&work).await.unwrap() else { panic!("not over") };
+    let begun = scene.registry.count(Operation::BeginUpload);
+    assert_eq!(begun, 40);
+    let given_up = scene.registry.count(Operation::CancelUpload);
+    assert!(given_up > 0 && scene.registry.open_sessions() as u64 == begun - given_up, "{given_up}");
+    let (done, _) = to_the_end(&scene, rest, async |_| {}).await;
+    assert_eq!(done.counters.artifacts_moved, 1);
     assert_eq!(scene.registry.open_sessions(), 0);
 }
 

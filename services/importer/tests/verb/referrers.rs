@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
-use transship_model::{Digest, ManifestView, MediaType, Selector, Tag};
-use transship_registry::MemoryRegistry;
+use transship_model::{Class, Code, Digest, ManifestView, MediaType, Selector, Tag};
+use transship_registry::{MemoryRegistry, Operation};
 
 use crate::scene::bundle::{BundleBuilder, Item};
 use crate::scene::recorder::Write;
@@ -150,16 +150,43 @@ async fn a_signature_of_cosign_that_differs_is_left_alone_and_named_unless_tags_
     let image = second.image("image", &[]);
     second.artifact("a:1", &image);
     let (new, _) = second.cosign("a", "new signature", &image);
+    scene.pipeline.options.delete_source_blob_on_success = true;
     let done = scene.import(&second).await.unwrap();
     assert_eq!(scene.registry.tagged(&repo("a"), &tag), Some(old.digest.clone()));
+    assert!(scene.has_blob("bundle").await, "the bundle has a signature that the target has not");
     assert_eq!(done.counters.artifacts_skipped, 1);
     let message = done.message.unwrap();
-    for part in [tag.as_str(), &old.digest.to_string(), &new.digest.to_string()] {
+    for part in [tag.as_str(), &old.digest.to_string(), &new.digest.to_string(), "is not deleted"] {
         assert!(message.contains(part), "{part} in {message}");
     }
     scene.pipeline.options.overwrite_tags = true;
     scene.import(&second).await.unwrap();
     assert_eq!(scene.registry.tagged(&repo("a"), &tag), Some(new.digest));
+    assert!(!scene.has_blob("bundle").await);
+}
+
+#[tokio::test]
+async fn a_list_of_referrers_that_others_keep_changing_is_named_and_keeps_the_bundle() {
+    let mut scene = without_api();
+    scene.pipeline.options.delete_source_blob_on_success = true;
+    let (bundle, image, ..) = referred(true);
+    let oci_index: MediaType = MediaType::OCI_INDEX.parse().unwrap();
+    let theirs = scene.registry.put_manifest_as(&repo("a"), None, &oci_index, r#"{"manifests":[]}"#);
+    let (registry, tag) = (scene.registry.clone(), fallback_tag(&image));
+    scene.registry.inject(move |operation, _| {
+        if operation == Operation::Referrers {
+            registry.tag(&repo("a"), &tag, &theirs);
+        }
+        None
+    });
+    let done = scene.import(&bundle).await.unwrap();
+    assert_eq!(done.counters.artifacts_moved, 1);
+    let message = done.message.unwrap();
+    assert!(message.contains("other writers") && message.contains(&image.digest.to_string()), "{message}");
+    assert!(scene.has_blob("bundle").await);
+    scene.registry.heal();
+    scene.import(&bundle).await.unwrap();
+    assert!(!scene.has_blob("bundle").await);
 }
 
 #[tokio::test]
@@ -173,4 +200,22 @@ async fn only_what_belongs_to_an_artifact_in_its_own_repository_comes_along() {
     scene.import(&bundle).await.unwrap();
     assert!(scene.registry.manifest_bytes(&repo("a"), &of_a.digest).is_some());
     assert!(scene.registry.manifest_bytes(&repo("b"), &of_a.digest).is_none());
+}
+
+#[tokio::test]
+async fn a_signature_that_the_bundle_only_names_is_not_said_to_be_imported_though_the_target_has_it() {
+    let scene = Scene::new();
+    let mut bundle = BundleBuilder::default();
+    let image = bundle.image("image", &[]);
+    bundle.artifact("a:1", &image);
+    let (signature, tag) = bundle.cosign("a", "signature", &image);
+    let (item, bytes) = bundle.manifests.pop().unwrap();
+    assert_eq!(item.digest, signature.digest);
+    scene.registry.put_manifest_as(&repo("a"), None, &item.media_type.parse().unwrap(), bytes);
+    let failure = scene.import(&bundle).await.unwrap_err();
+    assert_eq!((failure.code, failure.class), (Code::ContentNotFound, Class::Permanent));
+    for part in [tag.as_str(), &signature.digest.to_string()] {
+        assert!(failure.message.contains(part), "{part} in {}", failure.message);
+    }
+    assert_eq!(scene.tagged("a", "1"), None);
 }

@@ -1,4 +1,6 @@
-use transship_model::{ArtifactReference, Class, Code, ImportOptions, RenameRule, RenameRules};
+use transship_model::{
+    ArtifactReference, Class, Code, Digest, ImportOptions, MediaType, RenameRule, RenameRules, Tag,
+};
 use transship_registry::{MemoryRegistry, Operation};
 
 use crate::scene::bundle::{BundleBuilder, Item};
@@ -36,6 +38,74 @@ async fn a_tag_of_another_digest_is_refused_before_bytes_move_and_both_digests_a
     assert!(failure.hint.unwrap().contains("OverwriteTags"));
     assert_eq!(scene.target.take(), [], "nothing was written");
     assert_eq!(scene.tagged("b", "1"), None);
+}
+
+/// Lets somebody else push `a:1` while layers move.
+fn taken_while_blobs_move(scene: &Scene, tag: &Tag) -> Digest {
+    let index: MediaType = MediaType::OCI_INDEX.parse().unwrap();
+    let other = scene.registry.put_manifest_as(&repo("a"), None, &index, r#"{"manifests":[]}"#);
+    let (registry, tag, digest) = (scene.registry.clone(), tag.clone(), other.clone());
+    scene.registry.inject(move |operation, _| {
+        if operation == Operation::Upload {
+            registry.tag(&repo("a"), &tag, &digest);
+        }
+        None
+    });
+    other
+}
+
+#[tokio::test]
+async fn a_tag_that_is_pushed_while_bytes_move_is_not_overwritten() {
+    for continue_on_errors in [false, true] {
+        let mut scene = Scene::new();
+        scene.pipeline.options.continue_on_errors = continue_on_errors;
+        let mut bundle = BundleBuilder::default();
+        let (one, two) = (image(&mut bundle, "one"), image(&mut bundle, "two"));
+        bundle.artifact("a:1", &one);
+        bundle.artifact("b:1", &two);
+        let other = taken_while_blobs_move(&scene, &"1".parse().unwrap());
+        match scene.import(&bundle).await {
+            Ok(done) => {
+                assert!(continue_on_errors);
+                let outcomes = [("a:1".into(), "TagExists".into()), ("b:1".into(), "moved".into())];
+                assert_eq!(done.outcomes(), outcomes);
+            }
+            Err(failure) => {
+                assert!(!continue_on_errors);
+                assert_eq!((failure.code, failure.class), (Code::TagExists, Class::Permanent));
+                assert!(failure.message.contains(&other.to_string()), "{}", failure.message);
+            }
+        }
+        assert_eq!(scene.tagged("a", "1"), Some(other));
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_is_pushed_while_bytes_move_gives_way_where_tags_may_be_overwritten() {
+    let mut scene = Scene::new();
+    scene.pipeline.options.overwrite_tags = true;
+    let mut bundle = BundleBuilder::default();
+    let item = image(&mut bundle, "image");
+    bundle.artifact("a:1", &item);
+    taken_while_blobs_move(&scene, &"1".parse().unwrap());
+    scene.import(&bundle).await.unwrap();
+    assert_eq!(scene.tagged("a", "1"), Some(item.digest));
+}
+
+#[tokio::test]
+async fn a_signature_whose_tag_is_pushed_while_bytes_move_is_left_out_and_keeps_the_bundle() {
+    let mut scene = Scene::new();
+    scene.pipeline.options.delete_source_blob_on_success = true;
+    let mut bundle = BundleBuilder::default();
+    let item = image(&mut bundle, "image");
+    bundle.artifact("a:1", &item);
+    let (_, tag) = bundle.cosign("a", "signature", &item);
+    let other = taken_while_blobs_move(&scene, &tag);
+    let done = scene.import(&bundle).await.unwrap();
+    assert_eq!(scene.registry.tagged(&repo("a"), &tag), Some(other.clone()));
+    assert_eq!(scene.tagged("a", "1"), Some(item.digest));
+    assert!(done.message.unwrap().contains(&other.to_string()));
+    assert!(scene.has_blob("bundle").await);
 }
 
 #[tokio::test]
