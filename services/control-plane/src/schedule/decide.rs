@@ -1,5 +1,8 @@
 //! What becomes of a tag that a schedule selects. Pure.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use transship_model::Digest;
 
 use crate::state::TagState;
@@ -61,6 +64,30 @@ pub(crate) fn retry_at(ended_ms: i64, failures: u32) -> i64 {
     ended_ms + (FIRST_PAUSE_MS << failures.saturating_sub(1).min(DOUBLINGS))
 }
 
+/// The first pause after a look that came to nothing; it doubles with each further one.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// How often it doubles: the longest pause is about a quarter of an hour.
+const LOOK_DOUBLINGS: u32 = 9;
+
+/// How long a look waits that is made again, after `failures` in a row.
+pub(crate) fn pause_before_look(failures: u32) -> Duration {
+    FIRST_LOOK * (1 << failures.saturating_sub(1).min(LOOK_DOUBLINGS))
+}
+
+/// Divides what is carried once more into runs of at most `limit`, by the runs that failed to carry it: each is
+/// halved, so that what keeps a run from its end is alone in one soon.
+pub(crate) fn halves<T>(failed: BTreeMap<String, Vec<T>>, limit: usize) -> Vec<Vec<T>> {
+    let mut runs = Vec::new();
+    for batch in failed.into_values() {
+        let half = batch.len().div_ceil(2).clamp(1, limit);
+        let mut rest = batch.into_iter().peekable();
+        while rest.peek().is_some() {
+            runs.push(rest.by_ref().take(half).collect());
+        }
+    }
+    runs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +117,29 @@ mod tests {
     fn pauses_grow_to_an_hour() {
         let pauses: Vec<i64> = [0, 1, 2, 3, 7, 8, 100].map(|failures| retry_at(0, failures) / 60_000).into();
         assert_eq!(pauses, [1, 1, 2, 4, 64, 64, 64]);
+    }
+
+    #[test]
+    fn looks_that_fail_are_made_again_with_pauses_that_have_an_end() {
+        let pauses: Vec<u64> =
+            [0, 1, 2, 3, 10, 11, u32::MAX].map(|failures| pause_before_look(failures).as_secs()).into();
+        assert_eq!(pauses, [2, 2, 4, 8, 1024, 1024, 1024]);
+    }
+
+    #[test]
+    fn what_failed_together_is_halved_until_it_is_alone() {
+        for (sizes, limit, expected) in [
+            (&[][..], 10, &[][..]),
+            (&[1], 10, &[1]),
+            (&[2], 10, &[1, 1]),
+            (&[5], 10, &[3, 2]),
+            (&[1, 4], 10, &[1, 2, 2]),
+            (&[9], 2, &[2, 2, 2, 2, 1]),
+        ] {
+            let failed = sizes.iter().enumerate();
+            let failed = failed.map(|(run, size)| (run.to_string(), vec![(); *size])).collect();
+            let found: Vec<usize> = halves(failed, limit).iter().map(Vec::len).collect();
+            assert_eq!(found, expected, "{sizes:?} {limit}");
+        }
     }
 }

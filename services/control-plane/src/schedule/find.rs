@@ -25,6 +25,10 @@ pub(super) struct Found {
     pub(super) seen: u64,
     /// What could not be read, and what to do about it: the first of all.
     pub(super) problem: Option<String>,
+    /// The tags of which the registry did not say where they point.
+    pub(super) unresolved: Tags,
+    /// Whether the tags of some repositories could not be read.
+    pub(super) is_partial: bool,
 }
 
 impl Found {
@@ -65,7 +69,10 @@ pub(super) async fn find_all(catalog: &dyn Catalog, selector: &Selector) -> Resu
                 wanted.extend(selected.map(|tag| (repository.clone(), tag)));
             }
             // One repository must not keep the others from being carried.
-            Err(error) => found.note(&error.into()),
+            Err(error) => {
+                found.is_partial = true;
+                found.note(&error.into());
+            }
         }
         if wanted.len() > MAX_TAGS {
             let many =
@@ -102,7 +109,10 @@ async fn resolve(
             }
             // Deleted since it was listed.
             Ok(None) => {}
-            Err(error) => found.note(&error.into()),
+            Err(error) => {
+                found.note(&error.into());
+                found.unresolved.insert((repository, tag));
+            }
         }
     }
     drop(digests);

@@ -18,7 +18,7 @@ pub(super) struct Pending(HashMap<String, Waiting>);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Waiting {
     /// When it is looked at, in milliseconds since the Unix epoch.
-    due_ms: i64,
+    pub(super) due_ms: i64,
     /// The tags.
     pub(super) tags: Tags,
     /// Whether there were more than are kept.
@@ -29,12 +29,27 @@ impl Pending {
     /// A tag is to be looked at, not later than `due_ms`: the first one decides when, so a stream of pushes cannot
     /// put it off for ever.
     pub(super) fn add(&mut self, pipeline: &str, repository: Repository, tag: Tag, due_ms: i64) {
+        let tags = Tags::from([(repository, tag)]);
+        self.put_back(pipeline, Waiting { due_ms, tags, everything: false });
+    }
+
+    /// More was pushed than anybody kept: everything is to be looked at.
+    pub(super) fn add_everything(&mut self, pipeline: &str, due_ms: i64) {
+        self.put_back(pipeline, Waiting { due_ms, tags: Tags::new(), everything: true });
+    }
+
+    /// What was taken, and could not be looked at yet.
+    pub(super) fn put_back(&mut self, pipeline: &str, taken: Waiting) {
+        let Waiting { due_ms, tags, everything } = taken;
         let waiting = self.0.entry(pipeline.to_owned()).or_insert(Waiting { due_ms, ..Waiting::default() });
         waiting.due_ms = waiting.due_ms.min(due_ms);
-        if waiting.tags.len() < MAX_TAGS {
-            waiting.tags.insert((repository, tag));
-        } else {
-            waiting.everything = true;
+        waiting.everything |= everything;
+        for tag in tags {
+            if waiting.tags.len() == MAX_TAGS {
+                waiting.everything = true;
+                break;
+            }
+            waiting.tags.insert(tag);
         }
     }
 
@@ -84,5 +99,18 @@ mod tests {
         }
         let (_, waiting) = pending.due(0).pop().unwrap();
         assert!(waiting.everything && waiting.tags.len() == MAX_TAGS);
+    }
+
+    #[test]
+    fn what_is_put_back_stays_with_what_came_meanwhile() {
+        let mut pending = Pending::default();
+        add(&mut pending, "p", "v1", 10);
+        pending.add_everything("p", 20);
+        let (key, taken) = pending.due(10).pop().unwrap();
+        assert!(taken.everything && taken.tags.len() == 1);
+        add(&mut pending, "p", "v2", 30);
+        pending.put_back(&key, taken);
+        let (_, again) = pending.due(10).pop().unwrap();
+        assert!(again.everything && again.tags.len() == 2, "{again:?}");
     }
 }

@@ -9,19 +9,21 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use transship_api::{ExportPipeline, Kind, ResourceId, Schedule};
-use transship_model::{Code, Failure, Repository, Tag};
+use transship_api::{Kind, ResourceId};
+use transship_model::{Code, Failure};
 
-use super::carry::Carrier;
+use super::Catalogs;
+use super::carry::{Again, Carrier};
+use super::decide::pause_before_look;
 use super::find::{Found, find_all, find_tags};
 use super::pending::{Pending, Tags, Waiting};
-use super::{Catalogs, Selector};
+use super::scheduled::Scheduled;
 use crate::clock::now_ms;
 use crate::dispatch::Wake;
 use crate::notify::PushHint;
 use crate::random::hex;
-use crate::registries::{Registries, Resolved};
-use crate::state::{ResourceRecord, Store, StoreError};
+use crate::registries::Registries;
+use crate::state::{Store, StoreError};
 use crate::trigger::{Board, WatchStatus, jittered};
 
 /// The most pipelines that are read at a time.
@@ -49,35 +51,42 @@ pub struct ScheduleSettings {
     pub max_artifacts: usize,
 }
 
-/// A pipeline with a schedule.
-#[derive(Debug)]
-pub(super) struct Scheduled {
-    pub(super) record: ResourceRecord,
-    pub(super) key: String,
-    pub(super) schedule: Schedule,
-    /// `None` where the schedule cannot be used.
-    selector: Option<Selector>,
-    /// The registry, where the configuration has it.
-    registry: Option<Resolved>,
+/// What was pushed and not sorted yet.
+#[derive(Debug, Default)]
+struct Pushed {
+    /// The pushes, and when each was heard of.
+    waiting: Vec<(i64, PushHint)>,
+    /// Whether there were more than are kept.
+    overflow: bool,
 }
 
-impl Scheduled {
-    /// Whether its registry is called `host` by clients, or reached there.
-    fn is_at(&self, host: &str) -> bool {
-        self.registry.as_ref().is_some_and(|registry| {
-            let reached = registry.url.split_once("://").map_or("", |(_, host)| host);
-            registry.login_server.eq_ignore_ascii_case(host) || reached.eq_ignore_ascii_case(host)
-        })
-    }
+/// What is to be looked at of one pipeline.
+#[derive(Debug, Default)]
+struct Due {
+    /// Everything, where this replica leads.
+    round: bool,
+    /// Everything, whoever leads: more was pushed than is kept.
+    overflow: bool,
+    /// What was pushed, or is looked at again.
+    tags: Tags,
+}
 
-    /// Whether a push of this tag concerns it.
-    fn hears_of(&self, repository: &Repository, tag: &Tag) -> bool {
-        self.schedule.notifications
-            && self
-                .selector
-                .as_ref()
-                .is_some_and(|selector| selector.selects_repository(repository) && selector.selects_tag(tag))
-    }
+/// How a look ended.
+#[derive(Debug)]
+struct Ended {
+    /// The pipeline's key.
+    key: String,
+    /// Whether everything is to be looked at once more, soon.
+    everything: bool,
+    /// The tags that are to be looked at once more, soon.
+    tags: Tags,
+}
+
+/// When everything of each pipeline is looked at next, and how often in a row a look at it came to nothing.
+#[derive(Debug, Default)]
+struct Rounds {
+    next: HashMap<String, Instant>,
+    failures: HashMap<String, u32>,
 }
 
 /// The schedules of all export pipelines.
@@ -89,8 +98,7 @@ pub struct Schedules {
     holder: String,
     board: Board,
     pending: Mutex<Pending>,
-    /// What was pushed and not sorted yet, and when it was heard of.
-    pushed: Mutex<Vec<(i64, PushHint)>>,
+    pushed: Mutex<Pushed>,
     wake: Notify,
     list: tokio::sync::Mutex<Option<(Instant, Arc<Vec<Scheduled>>)>>,
 }
@@ -131,17 +139,22 @@ impl Schedules {
     /// over.
     pub fn pushed(&self, pushes: Vec<PushHint>) {
         let mut pushed = self.pushed.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = PUSHES.saturating_sub(pushed.len());
-        // What has no room is found at the next interval.
-        pushed.extend(pushes.into_iter().take(room).map(|push| (now_ms(), push)));
+        let room = PUSHES.saturating_sub(pushed.waiting.len());
+        // What has no room makes everything be looked at.
+        pushed.overflow |= pushes.len() > room;
+        pushed.waiting.extend(pushes.into_iter().take(room).map(|push| (now_ms(), push)));
         drop(pushed);
         self.wake.notify_one();
     }
 
     /// Puts what was pushed to the tags that are to be looked at, each for the pipelines that select it.
     fn sort(&self, all: &[Scheduled]) {
-        let pushed = std::mem::take(&mut *self.pushed.lock().unwrap_or_else(PoisonError::into_inner));
-        for (at_ms, PushHint { repository, tag, host, .. }) in pushed {
+        let Pushed { waiting, overflow } =
+            std::mem::take(&mut *self.pushed.lock().unwrap_or_else(PoisonError::into_inner));
+        for scheduled in all.iter().filter(|scheduled| overflow && scheduled.schedule.notifications) {
+            self.pending().add_everything(&scheduled.key, now_ms());
+        }
+        for (at_ms, PushHint { repository, tag, host, .. }) in waiting {
             // A registry behind a proxy may call itself by a name that nobody here knows: then every one is looked at.
             let host = host.filter(|host| all.iter().any(|scheduled| scheduled.is_at(host)));
             let fits = |scheduled: &&Scheduled| {
@@ -166,16 +179,18 @@ impl Schedules {
     }
 
     async fn watch(&self) {
-        let mut next: HashMap<String, Instant> = HashMap::new();
+        let mut rounds = Rounds::default();
         let mut busy: HashSet<String> = HashSet::new();
         let mut looks = FuturesUnordered::new();
         loop {
             match self.all().await {
                 Ok(all) => {
                     self.sort(&all);
-                    next.retain(|key, _| all.iter().any(|scheduled| scheduled.key == *key));
-                    self.board.retain(|key| all.iter().any(|scheduled| scheduled.key == *key));
-                    for (index, due) in self.due(&all, &mut next, &busy) {
+                    let keys: HashSet<&str> = all.iter().map(|scheduled| &*scheduled.key).collect();
+                    rounds.next.retain(|key, _| keys.contains(&**key));
+                    rounds.failures.retain(|key, _| keys.contains(&**key));
+                    self.board.retain(|key| keys.contains(key));
+                    for (index, due) in self.due(&all, &mut rounds.next, &busy) {
                         busy.insert(all[index].key.clone());
                         looks.push(self.look(Arc::clone(&all), index, due).boxed());
                     }
@@ -188,23 +203,25 @@ impl Schedules {
             // What is due and cannot begin yet waits for a look that ends.
             let pause = if busy.is_empty() { pause } else { pause.max(Duration::from_millis(100)) };
             tokio::select! {
-                Some(key) = looks.next(), if !looks.is_empty() => { busy.remove(&key); }
+                Some(ended) = looks.next(), if !looks.is_empty() => {
+                    busy.remove(&ended.key);
+                    self.end(ended, &mut rounds);
+                }
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.notified() => {}
             }
         }
     }
 
-    /// What is to be looked at now: by its place in `all`, everything or some tags. A pipeline is looked at once at a
-    /// time.
+    /// What is to be looked at now, by its place in `all`. A pipeline is looked at once at a time.
     fn due(
         &self,
         all: &[Scheduled],
         next: &mut HashMap<String, Instant>,
         busy: &HashSet<String>,
-    ) -> Vec<(usize, Option<Tags>)> {
+    ) -> HashMap<usize, Due> {
         let now = Instant::now();
-        let mut found: HashMap<usize, Option<Tags>> = HashMap::new();
+        let mut found: HashMap<usize, Due> = HashMap::new();
         for (index, scheduled) in all.iter().enumerate() {
             let idle = busy.len() + found.len() < PARALLEL && !busy.contains(&scheduled.key);
             if !idle || next.get(&scheduled.key).is_some_and(|due| *due > now) {
@@ -216,48 +233,74 @@ impl Schedules {
                 seconds.map_or(Duration::MAX / 4, |seconds| jittered(Duration::from_secs(seconds.into())));
             let due = now.checked_add(pause).unwrap_or(now + Duration::from_secs(365 * 24 * 60 * 60));
             next.insert(scheduled.key.clone(), due);
-            found.insert(index, None);
+            found.insert(index, Due { round: true, ..Due::default() });
         }
-        let pushed = self.pending().due(now_ms());
-        for (key, Waiting { tags, everything, .. }) in pushed {
+        let waiting = self.pending().due(now_ms());
+        for (key, taken) in waiting {
             let Some(index) = all.iter().position(|scheduled| scheduled.key == key) else { continue };
             if busy.contains(&key) || (found.len() + busy.len() >= PARALLEL && !found.contains_key(&index)) {
-                let soon = now_ms();
-                let mut pending = self.pending();
-                tags.into_iter().for_each(|(repository, tag)| pending.add(&key, repository, tag, soon));
+                self.pending().put_back(&key, taken);
             } else {
-                let tags = (!everything).then_some(tags);
-                found.entry(index).or_insert(tags);
+                let due = found.entry(index).or_default();
+                (due.tags, due.overflow) = (taken.tags, taken.everything);
             }
         }
-        found.into_iter().collect()
+        found
     }
 
-    /// Looks at one pipeline, at some tags or at everything. Its key comes back.
-    async fn look(&self, all: Arc<Vec<Scheduled>>, index: usize, tags: Option<Tags>) -> String {
+    /// Looks at one pipeline, at some tags or at everything.
+    async fn look(&self, all: Arc<Vec<Scheduled>>, index: usize, due: Due) -> Ended {
         let scheduled = &all[index];
-        let key = scheduled.key.clone();
-        let everything = tags.is_none();
-        if everything && !self.leads(scheduled).await {
-            return key;
+        let (key, Due { round, overflow, tags }) = (scheduled.key.clone(), due);
+        let leads = round && self.leads(scheduled).await;
+        // Where another replica leads and dies of it, nobody else would look: without an interval there is one round.
+        let left_to_others = round && !leads && scheduled.schedule.interval_seconds.is_none();
+        let everything = leads || overflow;
+        if !everything && tags.is_empty() {
+            return Ended { key, everything: left_to_others, tags };
         }
-        let looked = match self.find(scheduled, tags).await {
-            Ok(Found { tags, seen, problem }) => {
-                self.carrier.carry(scheduled, tags).await.map(|again| (again, seen, problem))
-            }
-            Err(failure) => Err(failure),
-        };
-        match looked {
-            Ok((again, seen, problem)) => {
+        match self.carried(scheduled, (!everything).then(|| tags.clone())).await {
+            Ok((again, found)) => {
                 if everything {
-                    self.board.checked(&key, now_ms(), seen, problem);
+                    self.board.checked(&key, now_ms(), found.seen, found.problem);
                 }
                 let mut pending = self.pending();
                 again.into_iter().for_each(|(repository, tag, at)| pending.add(&key, repository, tag, at));
+                let partial = found.is_partial && scheduled.schedule.interval_seconds.is_none();
+                Ended { key, everything: partial || (left_to_others && !overflow), tags: found.unresolved }
             }
-            Err(failure) => self.board.failed(&key, &failure),
+            Err(failure) => {
+                self.board.failed(&key, &failure);
+                Ended { key, everything: true, tags }
+            }
         }
-        key
+    }
+
+    /// Finds out where tags point, and starts the runs that they need.
+    async fn carried(&self, scheduled: &Scheduled, tags: Option<Tags>) -> Result<(Again, Found), Failure> {
+        let mut found = self.find(scheduled, tags).await?;
+        let again = self.carrier.carry(scheduled, std::mem::take(&mut found.tags)).await?;
+        Ok((again, found))
+    }
+
+    /// What a look did not come to is looked at once more, after a pause that grows with each look in a row that came
+    /// to nothing.
+    fn end(&self, ended: Ended, rounds: &mut Rounds) {
+        let Ended { key, everything, tags } = ended;
+        if !everything && tags.is_empty() {
+            rounds.failures.remove(&key);
+            return;
+        }
+        let failures = rounds.failures.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        let pause = pause_before_look(*failures);
+        if everything && let Some(due) = rounds.next.get_mut(&key) {
+            *due = (*due).min(Instant::now() + pause);
+        }
+        if !tags.is_empty() {
+            let due_ms = now_ms() + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+            self.pending().put_back(&key, Waiting { due_ms, tags, everything: false });
+        }
     }
 
     /// Whether this replica looks at everything of a pipeline.
@@ -307,23 +350,10 @@ impl Schedules {
             let page = self.store.all_resources(Kind::ExportPipeline, after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = last.seq;
-            found.extend(page.into_iter().filter_map(|record| self.scheduled(record)));
+            found.extend(page.into_iter().filter_map(|record| Scheduled::new(record, &self.registries)));
         }
         let all = Arc::new(found);
         *list = Some((Instant::now(), Arc::clone(&all)));
         Ok(all)
-    }
-
-    fn scheduled(&self, record: ResourceRecord) -> Option<Scheduled> {
-        let pipeline: ExportPipeline = serde_json::from_str(&record.body).ok()?;
-        let schedule = pipeline.properties.schedule?;
-        let registry = self.registries.resolve(&record.id.registry);
-        Some(Scheduled {
-            key: record.id.key(),
-            selector: Selector::new(&schedule),
-            registry,
-            schedule,
-            record,
-        })
     }
 }

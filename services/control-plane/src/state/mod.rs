@@ -10,15 +10,18 @@ mod error;
 mod file;
 mod folding;
 mod leases;
+mod listing;
 mod outbox;
 mod parts;
 mod put;
 mod records;
 mod resources;
+mod retention;
 mod runs;
 mod schedules;
 mod schema;
 mod sightings;
+mod standings;
 mod store;
 mod triggers;
 mod turns;
@@ -29,9 +32,10 @@ mod writer;
 
 pub use error::StoreError;
 pub use records::{
-    Action, Claim, DeadLetter, Folded, NewDeadLetter, NewExecution, NewRun, Origin, OutboxItem, OutboxRow,
+    Action, Claim, DeadLetter, DeadLetterLine, Folded, NewDeadLetter, NewExecution, NewRun, Origin, OutboxItem, OutboxRow,
     PartRecord, PipelineSnapshot, PutOutcome, Queue, ResourceRecord, RunDecision, RunKind, RunRecord,
     RunState, SeenBlob, SeenVerdict, TagState,
 };
+pub use standings::RunStands;
 pub use store::Store;
 pub use work::Work;

@@ -5,3 +5,4 @@ mod replicas;
 mod scene;
 mod schedules;
 mod triggers;
+mod trouble;
