@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use transship_blob_copier::{Copier, CopySettings};
+use transship_bundle::execution_of;
 use transship_model::{BlobName, Failure, NamePattern, Route, Stage};
 use transship_registry::RegistryClient;
 use transship_storage::{Access, Container, Containers};
@@ -192,13 +193,15 @@ impl Way {
         }
     }
 
-    /// Deletes the bundles wherever this transfer put them.
+    /// Deletes the bundles wherever this transfer put them, but none that another command has put there since.
     async fn delete(&self, plan: &RunPlan) -> Result<(), Problem> {
         for container in &self.open {
             let mut blobs = Vec::new();
             for part in &plan.parts {
                 let found = container.properties(&part.blob).await.map_err(Failure::from)?;
-                blobs.extend(found.map(|found| (part.blob.clone(), found.etag)));
+                let own =
+                    found.filter(|found| execution_of(&found.metadata).as_ref() == Some(&plan.execution));
+                blobs.extend(own.map(|found| (part.blob.clone(), found.etag)));
             }
             delete_all(container, blobs).await?;
         }
