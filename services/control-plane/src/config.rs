@@ -68,6 +68,9 @@ pub struct StateConfig {
     /// A file that holds such a URL and nothing else. It is read when the process starts.
     #[serde(default)]
     pub url_file: Option<PathBuf>,
+    /// How long runs are kept that are over, in days; 0 (the default) keeps them until somebody deletes them.
+    #[serde(default)]
+    pub retention_days: u32,
 }
 
 /// How import pipelines watch their containers.
@@ -133,7 +136,7 @@ pub struct WatchdogConfig {
 
 impl Default for WatchdogConfig {
     fn default() -> Self {
-        let WatchSettings { interval, lost_after, again } = WatchSettings::default();
+        let WatchSettings { interval, lost_after, again, .. } = WatchSettings::default();
         Self { interval_seconds: interval.as_secs(), lost_after_seconds: lost_after.as_secs(), again }
     }
 }
@@ -161,6 +164,7 @@ impl Config {
                 interval: Duration::from_secs(interval_seconds),
                 lost_after: Duration::from_secs(lost_after_seconds),
                 again,
+                retention: Duration::from_secs(u64::from(self.state.retention_days) * 24 * 3600),
             },
         }
     }
@@ -218,6 +222,8 @@ mod tests {
         assert!(config.check().is_empty(), "{:?}", config.check());
         assert!(!format!("{config:?}").contains("CANARY"));
         assert_eq!(config.runtime_settings(), RuntimeSettings::default());
+        let kept = Config { state: StateConfig { retention_days: 30, ..config.state.clone() }, ..config };
+        assert_eq!(kept.runtime_settings().watch.retention, Duration::from_secs(30 * 24 * 3600));
         let bad = json!({
             "broker": {},
             "api": { "listen": "0.0.0.0:80" },

@@ -3,8 +3,9 @@
 use serde_json::Value;
 use transship_api::{Kind, ResourceId};
 
-use super::{Api, unavailable};
+use super::{Api, json_of, run_view, unavailable};
 use crate::refusal::Refusal;
+use crate::state::RunRecord;
 
 /// A page of resources.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,13 +32,14 @@ impl Api {
         let mut values = Vec::new();
         let (mut last, mut count) = (after, 0);
         if kind == Kind::PipelineRun {
-            for run in self.store.runs(registry, after, top + 1).await.map_err(unavailable)? {
-                count += 1;
-                if count <= top {
-                    last = run.seq;
-                    values.push(self.listed_run(&run).await?);
-                }
-            }
+            let runs = self.store.runs(registry, after, top + 1).await.map_err(unavailable)?;
+            count = u32::try_from(runs.len()).unwrap_or(u32::MAX);
+            let shown = &runs[..runs.len().min(top as usize)];
+            last = shown.last().map_or(after, |run| run.seq);
+            // What an import brought is part of ACR's schema, so lists have it too.
+            let imported = self.store.imported_artifacts(registry, after, last).await.map_err(unavailable)?;
+            let of = |run: &RunRecord| imported.get(&run.seq).cloned().unwrap_or_default();
+            values.extend(shown.iter().map(|run| listed_run(run, of(run))));
         } else {
             for record in self.store.resources(registry, kind, after, top + 1).await.map_err(unavailable)? {
                 count += 1;
@@ -49,4 +51,14 @@ impl Api {
         }
         Ok(Listed { values, more_after: (count > top).then_some(last) })
     }
+}
+
+/// A run as lists show it: with what it imported, and without the result of each artifact.
+fn listed_run(run: &RunRecord, imported: Vec<String>) -> Value {
+    let mut view = run_view(run, None);
+    if let Some(response) = &mut view.properties.response {
+        response.artifacts.clear();
+        response.imported_artifacts = imported;
+    }
+    json_of(&view)
 }

@@ -115,20 +115,6 @@ impl Api {
         })?;
         Ok(operation_status(&run))
     }
-
-    /// A run as lists show it.
-    pub(super) async fn listed_run(&self, run: &RunRecord) -> Result<Value, Refusal> {
-        // What an import brought is part of ACR's schema, so lists have it too.
-        let parts = match (run.kind, run.parts) {
-            (RunKind::Import, 1..) => self.parts(run).await?,
-            _ => Vec::new(),
-        };
-        let mut view = run_view(run, Some(&parts));
-        if let Some(response) = &mut view.properties.response {
-            response.artifacts.clear();
-        }
-        Ok(json_of(&view))
-    }
 }
 
 /// The identity of a run that was never made before.

@@ -15,7 +15,7 @@ use crate::check::shown as shown_text;
 use crate::clock::shown;
 use crate::dead_letters::{Requeued, requeue};
 use crate::refusal::Refusal;
-use crate::state::{DeadLetter, SeenBlob, SeenVerdict};
+use crate::state::{DeadLetterLine, SeenBlob, SeenVerdict};
 use crate::trigger::WatchStatus;
 
 /// How many runs are named that carried an artifact.
@@ -31,40 +31,15 @@ impl Server {
     pub(super) async fn dead_letters(&self, asked: &Asked, query: &Query) -> Result<Response, Refusal> {
         let paging = query.paging(self.api.limits.page_size)?;
         let store = &self.api.store;
-        let mut letters = store.dead_letters(paging.after, paging.top + 1).await.map_err(unavailable)?;
+        let mut letters = store.dead_letter_lines(paging.after, paging.top + 1).await.map_err(unavailable)?;
         let more = letters.len() > paging.top as usize;
         letters.truncate(paging.top as usize);
         let next_link = letters
             .last()
             .filter(|_| more)
             .map(|last| paging.next_link(&asked.base, &asked.path, None, last.id));
-        let mut value = Vec::new();
-        for letter in letters {
-            value.push(self.dead_letter(letter).await?);
-        }
-        Ok(json(StatusCode::OK, &Page { value, next_link }))
-    }
-
-    async fn dead_letter(&self, letter: DeadLetter) -> Result<DeadLetterView, Refusal> {
-        let runs = match letter.execution.as_deref().and_then(|id| id.parse().ok()) {
-            Some(execution) => {
-                let runs = self.api.store.runs_of_execution(&execution).await.map_err(unavailable)?;
-                runs.iter().map(|run| run.id.to_string()).collect()
-            }
-            None => Vec::new(),
-        };
-        Ok(DeadLetterView {
-            id: letter.id,
-            queue: letter.queue.name().to_owned(),
-            message_id: letter.message_id,
-            kind: letter.kind,
-            execution: letter.execution,
-            runs,
-            reason: letter.reason,
-            body_bytes: letter.body.len() as u64,
-            at: shown(letter.at_ms),
-            requeued_at: letter.requeued_ms.map(shown),
-        })
+        let value = letters.into_iter().map(dead_letter).collect();
+        Ok(json(StatusCode::OK, &Page::<DeadLetterView> { value, next_link }))
     }
 
     /// Puts a dead letter back into its queue; the dispatcher publishes it.
@@ -84,9 +59,10 @@ impl Server {
                 return Err(Refusal::new(409, "CannotRequeue", message));
             }
         }
-        let letter = store.dead_letter(id).await.map_err(unavailable)?;
+        let letters = store.dead_letter_lines(id - 1, 1).await.map_err(unavailable)?;
+        let letter = letters.into_iter().find(|letter| letter.id == id);
         let letter = letter.ok_or_else(|| Refusal::not_found(format!("The dead letter {id}")))?;
-        Ok(json(StatusCode::OK, &self.dead_letter(letter).await?))
+        Ok(json(StatusCode::OK, &dead_letter(letter)))
     }
 
     /// What the trigger of an import pipeline sees in its container, and why it imports it or not.
@@ -127,7 +103,7 @@ impl Server {
         Ok(json(StatusCode::OK, &view))
     }
 
-    /// The newest runs that carried an artifact.
+    /// The newest runs that carried an artifact, of the newest 10,000 runs.
     pub(super) async fn artifacts(&self, query: &Query) -> Result<Response, Refusal> {
         let text = query.get("reference").ok_or_else(|| {
             let message = "The query parameter reference is missing: add ?reference=repository:tag.";
@@ -157,6 +133,21 @@ impl Server {
             });
         }
         Ok(json(StatusCode::OK, &Page { value, next_link: None }))
+    }
+}
+
+fn dead_letter(letter: DeadLetterLine) -> DeadLetterView {
+    DeadLetterView {
+        id: letter.id,
+        queue: letter.queue.name().to_owned(),
+        message_id: letter.message_id,
+        kind: letter.kind,
+        execution: letter.execution,
+        runs: letter.runs,
+        reason: letter.reason,
+        body_bytes: letter.body_bytes,
+        at: shown(letter.at_ms),
+        requeued_at: letter.requeued_ms.map(shown),
     }
 }
 

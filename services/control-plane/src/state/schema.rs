@@ -1,11 +1,11 @@
 //! The schema: numbered migrations, applied at the start, each in a transaction with its number.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use sqlx::{AnyPool, Connection, Executor, Row};
 
 use super::error::StoreError;
+use super::retention::forget_executions;
 use super::writer::Begin;
+use crate::clock::now_ms;
 
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,18 +50,6 @@ const MIGRATIONS: &[(&str, &str)] = &[
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY)";
 
-/// How long an execution is known that no run looks at any more: facts of it are long gone by then.
-const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
-
-const FORGET: &str =
-    "DELETE FROM executions WHERE generation < $1 AND id NOT IN (SELECT execution FROM runs)";
-
-/// Generations are times, in milliseconds since the Unix epoch.
-fn forgotten_before() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.saturating_sub(REMEMBERED).as_millis()).unwrap_or(i64::MAX)
-}
-
 /// Brings the schema up to date, and forgets executions that are over and gone.
 ///
 /// # Errors
@@ -90,7 +78,6 @@ pub(super) async fn migrate(pool: &AnyPool, begin: Begin, dialect: Dialect) -> R
         let applied = sqlx::query("INSERT INTO schema_versions (version) VALUES ($1)").bind(version);
         applied.execute(&mut *transaction).await.map_err(&failed)?;
     }
-    let forget = sqlx::query(FORGET).bind(forgotten_before());
-    forget.execute(&mut *transaction).await.map_err(&failed)?;
+    forget_executions(&mut transaction, now_ms()).await?;
     transaction.commit().await.map_err(&failed)
 }

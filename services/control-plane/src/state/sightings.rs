@@ -13,8 +13,12 @@ fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     StoreError::during(operation)
 }
 
+/// How many runs are looked through: each look reads what was asked for and what was told, by the letter.
+const LOOKED_THROUGH: i64 = 10_000;
+
 impl Store {
-    /// The newest runs that name an artifact in their request, or whose parts say something of it: the newest first.
+    /// The newest runs that name an artifact in their request, or whose parts say something of it: the newest first, of
+    /// the newest 10,000 runs.
     ///
     /// # Errors
     /// Where they could not be read.
@@ -27,17 +31,18 @@ impl Store {
         let pattern = format!("%\"{}\"%", artifact.to_string().replace('_', "\\_"));
         let requested = sqlx::query(
             "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE request LIKE $1 ESCAPE '\\' ORDER BY seq DESC LIMIT $2",
+             WHERE seq > (SELECT COALESCE(MAX(seq), 0) - $3 FROM runs) AND request LIKE $1 ESCAPE '\\' \
+             ORDER BY seq DESC LIMIT $2",
         );
-        let requested = requested.bind(&pattern).bind(i64::from(limit));
+        let requested = requested.bind(&pattern).bind(i64::from(limit)).bind(LOOKED_THROUGH);
         let requested = requested.fetch_all(self.readers()).await.map_err(failed("look for an artifact"))?;
         let told = sqlx::query(
-            "SELECT DISTINCT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             JOIN part_artifacts ON part_artifacts.execution = runs.execution \
-             AND part_artifacts.generation = runs.generation \
-             WHERE artifacts LIKE $1 ESCAPE '\\' ORDER BY seq DESC LIMIT $2",
+            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
+             WHERE seq > (SELECT COALESCE(MAX(seq), 0) - $3 FROM runs) AND EXISTS (SELECT 1 FROM part_artifacts \
+             WHERE part_artifacts.execution = runs.execution AND part_artifacts.generation = runs.generation \
+             AND artifacts LIKE $1 ESCAPE '\\') ORDER BY seq DESC LIMIT $2",
         );
-        let told = told.bind(&pattern).bind(i64::from(limit));
+        let told = told.bind(&pattern).bind(i64::from(limit)).bind(LOOKED_THROUGH);
         let told = told.fetch_all(self.readers()).await.map_err(failed("look for an artifact"))?;
         let mut found = runs::records(&requested)?;
         let known: BTreeSet<i64> = found.iter().map(|run| run.seq).collect();

@@ -1,10 +1,11 @@
 //! A run never hangs: what was dispatched and not heard of is dispatched again under the same message ids, and
-//! fails with its reason where that does not help. A run that waits says for what.
+//! fails with its reason where that does not help. A run that waits says for what. Runs that are over for long are
+//! deleted where that is asked for.
 
 mod decide;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,15 @@ pub struct WatchSettings {
     pub lost_after: Duration,
     /// How often its work is dispatched again before it fails. Default 3.
     pub again: u32,
+    /// How long runs are kept that are over; zero (the default) keeps them.
+    pub retention: Duration,
 }
+
+/// How many runs are deleted in one look that are over for long. What is deleted together waits for one commit.
+const SWEPT: u32 = 100;
+
+/// How often what runs leave behind is forgotten.
+const TIDY: Duration = Duration::from_secs(3600);
 
 /// How much longer than at an empty queue a run may be silent at one in which other work waits.
 const BUSY: u32 = 4;
@@ -50,7 +59,8 @@ impl WatchSettings {
 
 impl Default for WatchSettings {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(15), lost_after: LOST_AFTER, again: 3 }
+        let (interval, retention) = (Duration::from_secs(15), Duration::ZERO);
+        Self { interval, lost_after: LOST_AFTER, again: 3, retention }
     }
 }
 
@@ -73,6 +83,8 @@ pub struct Watchdog {
     settings: WatchSettings,
     holder: String,
     watched: HashMap<i64, Watched>,
+    /// When what runs leave behind was last forgotten.
+    tidied: Option<Instant>,
     /// When this process began to look: what was silent before may have been said to a queue.
     since_ms: i64,
 }
@@ -81,7 +93,7 @@ impl Watchdog {
     /// A watchdog for the runs of `core`.
     pub fn new(core: Core, settings: WatchSettings) -> Self {
         let (holder, since_ms) = (random::hex::<8>(), now_ms());
-        Self { core, settings, holder, watched: HashMap::new(), since_ms }
+        Self { core, settings, holder, watched: HashMap::new(), tidied: None, since_ms }
     }
 
     /// Watches until `cancel`.
@@ -129,6 +141,22 @@ impl Watchdog {
             }
         }
         self.watched = known;
+        self.sweep().await
+    }
+
+    /// Deletes some of the runs that are over for long, and what runs leave behind.
+    async fn sweep(&mut self) -> Result<(), StoreError> {
+        let retention = i64::try_from(self.settings.retention.as_millis()).unwrap_or(i64::MAX);
+        if retention > 0 {
+            let deleted = self.core.store.sweep_runs(now_ms().saturating_sub(retention), SWEPT).await?;
+            if deleted > 0 {
+                tracing::info!(deleted, "runs that were over for long were deleted");
+            }
+        }
+        if self.tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY) {
+            self.core.store.sweep_traces(now_ms()).await?;
+            self.tidied = Some(Instant::now());
+        }
         Ok(())
     }
 

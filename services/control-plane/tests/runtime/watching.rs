@@ -5,16 +5,18 @@ use std::time::Duration;
 use anyhow::Result;
 use transship_bus::{Bus as _, Inbox, WorkQueue};
 use transship_control_plane::runtime::RuntimeSettings;
+use transship_control_plane::state::{NewRun, RunKind, RunState};
 use transship_control_plane::watchdog::WatchSettings;
 use transship_messages::{ExportPart, WorkItem};
 use transship_model::Code;
 
-use crate::scene::{Scene, Stub, exported, quick, within};
+use crate::scene::{Scene, Stub, exported, now_ms, put, quick, run_id, within};
 
 /// Work counts as lost after a second.
 fn impatient(again: u32) -> RuntimeSettings {
     let (interval, lost_after) = (Duration::from_millis(100), Duration::from_secs(1));
-    RuntimeSettings { watch: WatchSettings { interval, lost_after, again }, ..quick() }
+    let watch = WatchSettings { interval, lost_after, again, ..WatchSettings::default() };
+    RuntimeSettings { watch, ..quick() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,5 +107,33 @@ async fn a_run_without_an_exporter_says_so_and_waits_however_long_that_is() -> R
     let part: ExportPart = exporter.take().await?;
     exporter.tell(&exported(&part), 0).await?;
     plane.succeeded("nightly").await?;
+    plane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_are_over_for_long_are_deleted_where_that_is_asked_for() -> Result<()> {
+    let scene = Scene::start().await?;
+    let store = scene.store().await?;
+    for (name, ended_ms) in [("old", Some(now_ms() - 2_000_000)), ("new", Some(now_ms())), ("open", None)] {
+        let run = put(&store, NewRun { now_ms: now_ms() - 3_000_000, ..scene.export(name, 1) }).await?;
+        if let Some(ended_ms) = ended_ms {
+            let over = RunState::Succeeded { message: None };
+            assert!(store.end_run(&run.execution, RunKind::Export, over, ended_ms).await?);
+        }
+    }
+    store.close().await;
+    let mut settings = quick();
+    settings.watch.retention = Duration::from_secs(1_000);
+    let plane = scene.plane(settings).await?;
+    within(async {
+        while plane.store().run(&run_id("old")).await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    for name in ["new", "open"] {
+        assert!(plane.store().run(&run_id(name)).await?.is_some(), "{name}");
+    }
     plane.stop().await
 }

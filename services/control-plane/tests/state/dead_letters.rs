@@ -94,3 +94,23 @@ pub(crate) async fn a_letter_that_is_put_back_has_its_failed_run_run_again(scene
     assert_eq!(scene.run("nightly").await?.state, succeeded(), "success stays, and its import is under way");
     Ok(())
 }
+
+pub(crate) async fn letters_are_listed_with_the_runs_that_they_are_of(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let run = scene.running("nightly", 1).await?;
+    let adopted = NewExecution::Adopted { execution: run.execution.clone(), parts: 1, only: None };
+    let import = scene.start(import("import", adopted, 1_000)).await?;
+    let work = export_work(&run.execution, 1);
+    let OutboxItem::Publish { body, .. } = &work else { panic!("it is published") };
+    let bytes = body.len() as u64;
+    let first = store.add_dead_letter(letter(work, &run.execution, "given up", 3_000)).await?;
+    let nobody = Execution { id: "run-gone".parse()?, generation: 1 };
+    let second = store.add_dead_letter(letter(import_work(&nobody), &nobody, "given up", 4_000)).await?;
+    let lines = store.dead_letter_lines(0, 10).await?;
+    assert_eq!(lines.iter().map(|line| line.id).collect::<Vec<_>>(), [first, second]);
+    assert_eq!(lines[0].runs, [run.id.to_string(), import.id.to_string()]);
+    assert_eq!((lines[0].body_bytes, &*lines[0].reason, lines[0].at_ms), (bytes, "given up", 3_000));
+    assert_eq!((&lines[1].runs, lines[1].execution.as_deref()), (&vec![], Some("run-gone")));
+    assert_eq!(store.dead_letter_lines(first, 1).await?, lines[1..]);
+    Ok(())
+}

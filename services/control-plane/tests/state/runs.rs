@@ -204,6 +204,37 @@ pub(crate) async fn a_run_that_is_deleted_takes_along_its_parts_and_what_was_to_
     Ok(())
 }
 
+pub(crate) async fn runs_that_ended_long_ago_are_swept_the_oldest_first_and_a_few_at_a_time(
+    scene: &Scene,
+) -> Result<()> {
+    let store = &scene.store;
+    for (name, ended_ms) in [("third", 4_000), ("first", 2_000), ("second", 3_000), ("last", 9_000)] {
+        let run = scene.running(name, 1).await?;
+        store.fold(exported(&run.execution, 1), ended_ms).await?;
+    }
+    let open = scene.running("open", 1).await?;
+    let names = async || {
+        let runs = store.runs(&registry(), 0, 10).await?;
+        anyhow::Ok(runs.iter().map(|run| run.id.name().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(store.sweep_runs(5_000, 2).await?, 2);
+    assert_eq!(names().await?, ["third", "last", "open"]);
+    assert_eq!(store.sweep_runs(5_000, 2).await?, 1);
+    assert_eq!(store.sweep_runs(5_000, 2).await?, 0);
+    assert_eq!(names().await?, ["last", "open"]);
+    // What is gone is told from what was never here, until nobody can ask any more.
+    let gone = Execution { id: "run-first".parse()?, generation: 1 };
+    assert_eq!(store.fold(exported(&gone, 1), 9_000).await?, Folded::Ignored);
+    let month_ms = 31 * 24 * 3_600_000;
+    store.sweep_traces(month_ms).await?;
+    assert_eq!(store.fold(exported(&gone, 1), 9_000).await?, Folded::Unknown);
+    assert_eq!(
+        store.fold(exported(&open.execution, 1), 9_000).await?,
+        Folded::Applied { ended: vec![open.id] }
+    );
+    Ok(())
+}
+
 pub(crate) async fn work_that_is_dispatched_again_counts_its_attempts_anew(scene: &Scene) -> Result<()> {
     let store = &scene.store;
     let run = scene.running("nightly", 2).await?;
@@ -301,5 +332,35 @@ pub(crate) async fn runs_are_found_by_an_artifact_that_they_name_or_that_their_p
     assert_eq!(names(store.runs_that_carried(&artifact, 10).await?), ["told0", "asked"]);
     assert_eq!(names(store.runs_that_carried(&artifact, 1).await?), ["told0"]);
     assert_eq!(names(store.runs_that_carried(&"team/b:1".parse()?, 10).await?), Vec::<String>::new());
+    Ok(())
+}
+
+pub(crate) async fn lists_tell_what_each_import_brought(scene: &Scene) -> Result<()> {
+    let store = &scene.store;
+    let of = |name: &str| ArtifactResult {
+        reference: name.parse().expect("a reference"),
+        imported_as: None,
+        digest: None,
+        outcome: ArtifactOutcome::Moved,
+    };
+    let export = scene.running("nightly", 2).await?;
+    let adopted = |only| NewExecution::Adopted { execution: export.execution.clone(), parts: 2, only };
+    let all = scene.start(import("all", adopted(None), 1_000)).await?;
+    let second = scene.start(import("second", adopted(Some(2)), 1_000)).await?;
+    for (part, name) in [(1, "a:1"), (2, "a:2")] {
+        let body = FactBody::ArtifactImported { container: container("inbox"), results: vec![of(name)] };
+        let mut told = fact(&export.execution, part, Stage::Importer, 1, body);
+        told.target = Some(container("inbox"));
+        store.fold(told, 2_000).await?;
+    }
+    let both = vec!["a:1".to_owned(), "a:2".to_owned()];
+    let found = store.imported_artifacts(&registry(), 0, second.seq).await?;
+    assert_eq!(
+        found.into_iter().collect::<Vec<_>>(),
+        [(all.seq, both), (second.seq, vec!["a:2".to_owned()])]
+    );
+    let found = store.imported_artifacts(&registry(), all.seq, second.seq).await?;
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), [second.seq]);
+    assert!(store.imported_artifacts(&registry(), 0, export.seq).await?.is_empty());
     Ok(())
 }

@@ -122,6 +122,31 @@ pub struct DeadLetter {
     pub requeued_ms: Option<i64>,
 }
 
+/// A message that was given up, as lists show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetterLine {
+    /// The order.
+    pub id: i64,
+    /// The work queue that it was for.
+    pub queue: Queue,
+    /// Its message id; empty where it had none.
+    pub message_id: String,
+    /// Its kind; empty where it had none.
+    pub kind: String,
+    /// The execution's identity, where it said one.
+    pub execution: Option<String>,
+    /// The resource ids of runs of that execution, at most 100.
+    pub runs: Vec<String>,
+    /// Why it was given up.
+    pub reason: String,
+    /// How long its body is.
+    pub body_bytes: u64,
+    /// When it was stored, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// When it was put back into its queue, where it was.
+    pub requeued_ms: Option<i64>,
+}
+
 /// A message that was given up, to be stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewDeadLetter {
