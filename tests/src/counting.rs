@@ -1,8 +1,9 @@
-//! Counts at the storage: a proxy in front of a storage account that notes every block that the account says it has
-//! staged. What a service says of itself dies with it; this does not.
+//! Counts at a server: a proxy in front of a storage account, which notes every block that the account says it has
+//! staged, or of a registry, which notes the bytes of blobs that it is sent. What a service says of itself dies with
+//! it; this does not.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ enum Write {
 struct Seen {
     /// How often the account said of each write that it was done.
     done: Mutex<BTreeMap<Write, u32>>,
+    /// Bytes of blobs that a registry was sent.
+    uploaded: AtomicU64,
     /// Requests that the account has not answered.
     unanswered: AtomicUsize,
     /// When the last byte of a request came.
@@ -47,6 +50,7 @@ impl Seen {
     fn new() -> Self {
         Self {
             done: Mutex::default(),
+            uploaded: AtomicU64::new(0),
             unanswered: AtomicUsize::new(0),
             last_byte: Mutex::new(Instant::now()),
         }
@@ -62,19 +66,19 @@ impl Seen {
 }
 
 /// The proxy. It ends when it is dropped.
-pub struct BlockCounter {
+pub struct WriteCounter {
     address: String,
     seen: Arc<Seen>,
     accepting: JoinHandle<()>,
 }
 
-impl Drop for BlockCounter {
+impl Drop for WriteCounter {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-impl BlockCounter {
+impl WriteCounter {
     /// Stands in front of the server at `upstream` (`HOST:PORT`).
     pub async fn start(upstream: String) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -82,6 +86,11 @@ impl BlockCounter {
         let seen = Arc::new(Seen::new());
         let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&seen)));
         Ok(Self { address, seen, accepting })
+    }
+
+    /// `http://HOST:PORT` of the proxy.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// `url`, by way of the proxy.
@@ -119,6 +128,11 @@ impl BlockCounter {
     /// How many different blocks were staged.
     pub fn distinct(&self) -> usize {
         self.seen.done().keys().filter(|write| matches!(write, Write::Block(..))).count()
+    }
+
+    /// The bytes of blobs that were sent to a registry's upload sessions, whatever it answered.
+    pub fn uploaded(&self) -> u64 {
+        self.seen.uploaded.load(Ordering::SeqCst)
     }
 
     /// How often each blob was committed, by its path.
@@ -199,11 +213,19 @@ async fn request(
         *unanswered.1.last_byte() = Instant::now();
     };
     let head = String::from_utf8(buffer[..end].to_vec())?;
-    let length = head.lines().filter_map(|line| line.split_once(':')).find_map(|(name, value)| {
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok()).flatten()
-    });
-    unanswered.asked(noted(head.lines().next().unwrap_or_default()));
-    let whole = end + length.unwrap_or(0);
+    let header = |wanted: &str| {
+        let headers = head.lines().filter_map(|line| line.split_once(':'));
+        let mut values = headers.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        values.next().map(|(_, value)| value.trim())
+    };
+    ensure!(header("transfer-encoding").is_none(), "a body whose length nobody says cannot be counted");
+    let length = header("content-length").map(str::parse::<usize>).transpose()?.unwrap_or(0);
+    let line = head.lines().next().unwrap_or_default();
+    unanswered.asked(noted(line));
+    if is_upload(line) {
+        unanswered.1.uploaded.fetch_add(length as u64, Ordering::SeqCst);
+    }
+    let whole = end + length;
     let mut passed = 0;
     loop {
         let now = buffer.len().min(whole - passed);
@@ -230,9 +252,30 @@ fn noted(line: &str) -> Option<Write> {
     }
 }
 
+/// Whether a request with this first line sends a registry bytes of a blob.
+fn is_upload(line: &str) -> bool {
+    let mut words = line.split(' ');
+    matches!(words.next(), Some("POST" | "PATCH" | "PUT"))
+        && words.next().is_some_and(|path| path.starts_with("/v2/") && path.contains("/blobs/uploads/"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_sends_bytes_to_an_upload_session_is_an_upload() {
+        for (line, expected) in [
+            ("POST /v2/a/b/blobs/uploads/?digest=sha256:00 HTTP/1.1", true),
+            ("PATCH /v2/a/b/blobs/uploads/id?_state=x HTTP/1.1", true),
+            ("PUT /v2/a/b/blobs/uploads/id?digest=sha256:00 HTTP/1.1", true),
+            ("GET /v2/a/b/blobs/uploads/id HTTP/1.1", false),
+            ("PUT /v2/a/b/manifests/tag HTTP/1.1", false),
+            ("HEAD /v2/a/b/blobs/sha256:00 HTTP/1.1", false),
+        ] {
+            assert_eq!(is_upload(line), expected, "{line}");
+        }
+    }
 
     #[test]
     fn only_put_block_and_put_block_list_are_counted() {

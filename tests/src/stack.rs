@@ -10,7 +10,7 @@ use transship_rig::{Azurite, Container, Process, RabbitMq, Registry, Side};
 
 use crate::client::Client;
 use crate::control::{self, Access, Control, VAULT};
-use crate::counting::BlockCounter;
+use crate::counting::WriteCounter;
 
 /// 32 bytes in base64: what seals where an upload of these tests stands.
 const SEAL_KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
@@ -39,6 +39,8 @@ pub struct Options {
     pub private: bool,
     /// Whether the blocks that arrive at both storage accounts are counted.
     pub count_blocks: bool,
+    /// Whether the bytes of blobs that the importers send to the target registry are counted.
+    pub count_uploads: bool,
     /// Whether a control plane runs before the stages.
     pub control_plane: bool,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             seal_uploads: false,
             private: false,
             count_blocks: false,
+            count_uploads: false,
             control_plane: false,
         }
     }
@@ -127,7 +130,9 @@ pub struct Stack {
     /// The services that run.
     pub services: Vec<Service>,
     /// The counters in front of the two storage accounts, source first, where blocks are counted.
-    pub counters: Vec<BlockCounter>,
+    pub counters: Vec<WriteCounter>,
+    /// The counter between the importers and the target registry, where uploads are counted.
+    pub uploads: Option<WriteCounter>,
     /// How clients of the control plane are known.
     pub access: Access,
     options: Options,
@@ -149,6 +154,10 @@ impl Stack {
                 counters.push(count_blocks(container).await?);
             }
         }
+        let uploads = match options.count_uploads {
+            true => Some(WriteCounter::start(target_registry.host().to_owned()).await?),
+            false => None,
+        };
         let folder = tempfile::Builder::new().prefix("transship-stack-").tempdir()?;
         let mut stack = Self {
             rabbitmq,
@@ -160,6 +169,7 @@ impl Stack {
             target_registry,
             services: Vec::new(),
             counters,
+            uploads,
             access: Access::new(),
             options,
             amqp,
@@ -235,7 +245,7 @@ impl Stack {
                 "{}[registries.target]\nurl = \"{}\"\n\n[pipelines.default]\nregistry = \"target\"\n\
                  container = \"{target}\"\nsecret = \"target-sas\"\noptions = {{ overwrite_tags = {}, delete_source_blob_on_success = {} }}\n",
                 if self.options.seal_uploads { "[import]\nseal_key_secret = \"seal-key\"\n\n" } else { "" },
-                self.target_registry.url(),
+                self.uploads.as_ref().map_or_else(|| self.target_registry.url(), WriteCounter::origin),
                 self.options.overwrite_tags,
                 self.options.delete_bundles
             ),
@@ -417,10 +427,10 @@ async fn private_servers() -> Result<Servers> {
 }
 
 /// Has everything that uses the container go by way of a counter.
-async fn count_blocks(container: &mut Container) -> Result<BlockCounter> {
+async fn count_blocks(container: &mut Container) -> Result<WriteCounter> {
     let (_, rest) = container.url.split_once("://").context("a scheme")?;
     let (upstream, _) = rest.split_once('/').context("a path")?;
-    let counter = BlockCounter::start(upstream.to_owned()).await?;
+    let counter = WriteCounter::start(upstream.to_owned()).await?;
     container.url = counter.in_front_of(&container.url)?;
     Ok(counter)
 }
