@@ -11,6 +11,8 @@ pub enum TargetDecision {
     Done(ETag),
     /// A newer execution owns the name.
     Superseded,
+    /// The service itself still copies something to the name: the blob has its metadata and length, not its bytes.
+    Copying,
     /// A blob that may not be replaced has the name.
     Exists,
     /// Copy, and commit under this condition.
@@ -37,6 +39,7 @@ pub enum SourceDecision {
 pub fn decide_target(found: Option<&BlobProperties>, work: &CopyRequested) -> TargetDecision {
     let Some(found) = found else { return TargetDecision::Write(Condition::Absent) };
     match precedence(&found.metadata, &work.execution, work.route.overwrite) {
+        Precedence::Done | Precedence::Replace if found.copying => TargetDecision::Copying,
         Precedence::Done if found.length == work.length => TargetDecision::Done(found.etag.clone()),
         Precedence::Superseded => TargetDecision::Superseded,
         Precedence::Exists => TargetDecision::Exists,
@@ -101,6 +104,10 @@ mod tests {
         BlobProperties { length, etag, metadata, content_md5: None, modified: None, copying: false }
     }
 
+    fn copying(blob: BlobProperties) -> BlobProperties {
+        BlobProperties { copying: true, ..blob }
+    }
+
     #[test]
     fn a_blob_at_the_target_is_done_superseding_in_the_way_or_replaceable() {
         let replace = || TargetDecision::Write(Condition::Matches(ETag("t".into())));
@@ -109,6 +116,10 @@ mod tests {
             (None, true, TargetDecision::Write(Condition::Absent)),
             (Some(blob("run", 5, "t", 100)), false, TargetDecision::Done(ETag("t".into()))),
             (Some(blob("run", 5, "t", 99)), false, replace()),
+            (Some(copying(blob("run", 5, "t", 100))), false, TargetDecision::Copying),
+            (Some(copying(blob("run", 4, "t", 100))), false, TargetDecision::Copying),
+            (Some(copying(blob("run", 6, "t", 100))), false, TargetDecision::Superseded),
+            (Some(copying(blob("other", 1, "t", 100))), false, TargetDecision::Exists),
             (Some(blob("run", 4, "t", 100)), false, replace()),
             (Some(blob("run", 6, "t", 100)), false, TargetDecision::Superseded),
             (Some(blob("other", 1, "t", 100)), false, TargetDecision::Exists),

@@ -69,6 +69,14 @@ pub enum CopyError {
         /// Whose it is.
         owner: String,
     },
+    /// The target's service still copies something to the name.
+    #[error("the target container {container} still copies {blob} from elsewhere")]
+    TargetCopying {
+        /// The target container.
+        container: ContainerUrl,
+        /// The bundle.
+        blob: BlobName,
+    },
     /// The bundle cannot be cut into blocks.
     #[error("plan the copy of {blob} from the source container")]
     Plan {
@@ -132,6 +140,10 @@ impl From<CopyError> for Failure {
             CopyError::TargetExists { .. } => Self::permanent(Code::BlobExists, message).with_hint(
                 "set `overwrite = true` on the route, as OverwriteBlobs does for an export, or choose another \
                  blob name",
+            ),
+            CopyError::TargetCopying { .. } => Self::transient(Code::StorageUnavailable, message).with_hint(
+                "another program's Copy Blob is pending: it is waited for; abort it, or let each run have a blob name of \
+                 its own",
             ),
             CopyError::Plan { source, .. } => plan_failure(&source).while_doing(message),
             CopyError::TaskLost { .. } => Self::transient(Code::Internal, message),

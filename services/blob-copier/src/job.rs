@@ -61,6 +61,12 @@ impl Job<'_> {
                 return Ok(Some(self.copied(&etag, mode)));
             }
             TargetDecision::Superseded => return Ok(Some(Ended::Superseded)),
+            TargetDecision::Copying => {
+                return Err(CopyError::TargetCopying {
+                    container: ends.target.url().clone(),
+                    blob: blob.clone(),
+                });
+            }
             TargetDecision::Exists => {
                 return Err(CopyError::exists(ends.target.url(), blob, found.as_ref()));
             }
@@ -118,6 +124,10 @@ impl Job<'_> {
 
     fn way(&self) -> Way {
         let fits = |url: &Secret| url.expose().len() <= LONGEST_COPY_SOURCE;
+        // A service that no credential opens is given none of the source's either: the URL that it reads from has one.
+        if self.work.route.target_secret.is_none() {
+            return Way::Streamed;
+        }
         match self.ends.source.copy_source(&self.work.blob).filter(fits) {
             Some(url) if !self.unsupported && !self.pairs.must_stream(&self.pair()) => Way::ServerSide(url),
             _ => Way::Streamed,

@@ -33,6 +33,18 @@ fn copies(container: &MemoryContainer, works: u64) {
     });
 }
 
+#[tokio::test]
+async fn a_service_that_no_credential_opens_is_given_no_address_of_the_source() {
+    let fixture = Fixture::new(CopySettings::default());
+    fixture.target.can_copy_from(&fixture.source);
+    let mut work = fixture.bundle(&BLOCKS).await;
+    work.route.target_secret = None;
+    let copied = fixture.copied(&work).await;
+    fixture.assert_same().await;
+    assert_eq!(copied.mode, CopyMode::Streamed);
+    assert_eq!(fixture.target.calls(Operation::StageFrom), 0, "the address holds the token of the source");
+}
+
 /// Another bundle in the source container.
 async fn another(fixture: &Fixture, work: &CopyRequested, blob: &str) -> CopyRequested {
     let blob = blob.parse().unwrap();

@@ -45,13 +45,14 @@ pub(crate) async fn admit(
     credential: Option<&StorageCredential>,
     access: Access,
 ) -> Result<Admitted, Failure> {
-    let Some(credential) = credential else { return Ok(Admitted::Anyone) };
     let is_directory = url.directory().is_some();
     if !is_directory {
-        let of_identity = matches!(credential, StorageCredential::Identity(_));
+        // Also without a credential of its own: what is sent to a container may be addressed by another one's.
+        let of_identity = matches!(credential, Some(StorageCredential::Identity(_)));
         decide_host(&keyring.storage, url, of_identity)
             .map_err(|reason| StorageError::HostNotAllowed { container: url.clone(), reason })?;
     }
+    let Some(credential) = credential else { return Ok(Admitted::Anyone) };
     let token = match credential {
         StorageCredential::Secret(name) => keyring.secrets.secret(name).await?,
         StorageCredential::Vault(secret) => keyring.vaults.vault_secret(secret).await?,
@@ -76,7 +77,7 @@ pub(crate) async fn admit(
     Ok(Admitted::Sas(token))
 }
 
-/// Whether the host of `url` gets a token; else why not. A SAS token is good for one account, and a token of an
+/// Whether the host of `url` gets requests, and a token with them; else why not. A SAS token is good for one account, and a token of an
 /// identity for all of them: the latter only goes where the list says so.
 fn decide_host(reach: &StorageReach, url: &ContainerUrl, of_identity: bool) -> Result<(), String> {
     let url = url.as_url();

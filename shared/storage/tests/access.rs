@@ -101,6 +101,25 @@ async fn by_identity(fake: &Fake, tokens: Given) -> Result<(Arc<dyn Container>, 
 }
 
 #[tokio::test]
+async fn a_host_that_is_not_listed_is_refused_without_a_credential_too() -> Result<()> {
+    let (keyring, _) = keyring(&[".blob.core.windows.net"], Given::default())?;
+    let containers = Containers::with_keyring(keyring);
+    for (url, allowed) in [
+        ("https://a.blob.core.windows.net/c", true),
+        ("https://evil.example/c", false),
+        ("https://a.blob.core.windows.net.evil.example/c", false),
+    ] {
+        let opened = containers.open(&url.parse()?, None, Access::WRITE).await;
+        if allowed {
+            opened.map_err(|failure| anyhow::anyhow!("{url}: {failure}"))?;
+        } else {
+            assert_eq!(refused(opened).code, Code::EgressDenied, "{url}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_token_in_a_vault_opens_a_container_and_a_rotated_one_works_at_once() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (mut keyring, _) = keyring(&STORAGE_SUFFIXES, Given::default())?;
