@@ -101,7 +101,7 @@ enum Position {
 }
 
 /// How long an attempt may last: RabbitMQ's consumer timeout is 30 minutes, and the commit takes a while.
-pub(crate) const LONGEST: Duration = Duration::from_secs(25 * 60);
+const LONGEST: Duration = Duration::from_secs(25 * 60);
 
 /// When the content of a slice ends whose walk lasted from `began` until `now`: as long after the walk as the slice was
 /// to last, within what an attempt may last. Each slice walks anew, so a long walk would leave none of them time to move
@@ -121,6 +121,12 @@ struct Shared {
 
 /// What became of a job: its unit, and the blobs that are larger than declared.
 type Staged = Result<Result<(Unit, Vec<PlannedBlob>), SliceOver>, Failure>;
+
+/// When the attempt must have an end, after a walk that lasted until `now`: what has to be read from its start gets a
+/// while, even where the walk took most of the time.
+pub(crate) fn attempt_ends(began: Instant, now: Instant) -> Instant {
+    (began + LONGEST).max(now + LONGEST / 5)
+}
 
 /// Stages everything in `plan`, and returns the units in the order of the content. Each job is a task of its own, so
 /// that the hashing of one does not hold up the others.
@@ -223,6 +229,9 @@ mod tests {
             [(600, 0, 600), (600, 5, 605), (600, 900, 1_500), (600, 1_000, 1_500), (0, 7, 7)]
         {
             assert_eq!(content_ends(began, at(slice_ends), at(now)), at(expected));
+        }
+        for (now, expected) in [(0, 1_500), (1_200, 1_500), (1_400, 1_700)] {
+            assert_eq!(attempt_ends(began, at(now)), at(expected));
         }
     }
 }

@@ -18,7 +18,7 @@ use transship_storage::{Access, BlobProperties, Condition, Container, Containers
 
 use crate::assemble::wanted_blobs;
 use crate::commit::refuse_too_many_blocks;
-use crate::content::{LONGEST, Lookup, SliceOver, content_ends, stage_content};
+use crate::content::{Lookup, SliceOver, attempt_ends, content_ends, stage_content};
 use crate::left_out::{results, told_again};
 use crate::staged::Staging;
 use crate::walking::walk;
@@ -246,14 +246,16 @@ impl PartExport<'_> {
         let (work, context) = (self.work, self.context);
         context.progress.count(|c| c.artifacts_discovered = work.artifacts.len() as u64);
         let (container, blob) = (Arc::clone(&self.container), self.blob.clone());
-        let staging = Staging::open(container, blob, &condition, self.began + LONGEST).await?;
-        let staging = Arc::new(staging);
+        let mut staging = Staging::open(container, blob, &condition).await?;
         let asks = self.settings.parallel_asks;
         let (walked, manifests) =
             walk(work.artifacts.clone(), &*self.source, &staging, context, asks).await?;
         self.refuse_failed(&walked)?;
         fail::fail_point!("exporter.walked");
-        let slice_ends = content_ends(self.began, context.slice_ends, Instant::now());
+        let now = Instant::now();
+        staging.end_by(attempt_ends(self.began, now));
+        let staging = Arc::new(staging);
+        let slice_ends = content_ends(self.began, context.slice_ends, now);
         let context = &Context { slice_ends, ..context.clone() };
         let plan = plan(&walked);
         refuse_too_many_blocks(planned_blocks(&plan) + manifests.ids.len() as u64)?;

@@ -58,11 +58,19 @@ pub(crate) struct Advance {
 impl Advance {
     /// Ends the slice where it is over and may end: only with more than the next one finds again, and with no more read
     /// in vain than was added. So a blob that is read from its start in each slice comes to its end in a few of them.
-    pub(crate) fn check(&self, blob: &SourceBlob, staging: &Staging, context: &Context) -> Result<(), Stop> {
+    pub(crate) fn check(&self, context: &Context) -> Result<(), Stop> {
         let may_end = self.new > 0 && self.new >= self.again;
-        if context.slice_is_over() && may_end {
-            return Err(Stop::SliceOver);
-        }
+        if context.slice_is_over() && may_end { Err(Stop::SliceOver) } else { Ok(()) }
+    }
+
+    /// The same for a blob that is read from its start, which fails where one delivery is too short to get further.
+    pub(crate) fn check_from_start(
+        &self,
+        blob: &SourceBlob,
+        staging: &Staging,
+        context: &Context,
+    ) -> Result<(), Stop> {
+        self.check(context)?;
         if staging.is_overdue() && self.again > self.new {
             let (host, repository, digest) = (blob.source.host(), &blob.repository, &blob.digest);
             let message = format!(
@@ -225,6 +233,9 @@ async fn stage_ranges(
         let is_there = is_listed(segment, index, &id, staging);
         *(if is_there { &mut advance.again } else { &mut advance.new }) += bytes;
         if is_there && (index < vouched || is_listed_at(segment, index + 1, &hash, staging)) {
+            if !is_sha256 {
+                advance.check_from_start(blob, staging, context)?;
+            }
             continue;
         }
         moved += bytes;
@@ -246,7 +257,11 @@ async fn stage_ranges(
         if is_there {
             std::mem::take(&mut stages).try_collect::<()>().await?;
         }
-        if let Err(stop) = advance.check(blob, staging, context) {
+        let check = match is_sha256 {
+            true => advance.check(context),
+            false => advance.check_from_start(blob, staging, context),
+        };
+        if let Err(stop) = check {
             stages.try_collect::<()>().await?;
             return Err(stop);
         }

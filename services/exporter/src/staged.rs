@@ -20,7 +20,7 @@ pub(crate) struct Staging {
     listed: BTreeMap<Box<[u8]>, u64>,
     staged_bytes: AtomicU64,
     has_gone_on: AtomicBool,
-    until: Instant,
+    until: Option<Instant>,
 }
 
 impl Staging {
@@ -30,7 +30,6 @@ impl Staging {
         container: Arc<dyn Container>,
         blob: BlobName,
         condition: &Condition,
-        until: Instant,
     ) -> Result<Self, Failure> {
         let mut blocks = match condition {
             Condition::Matches(_) => container.committed_blocks(&blob).await?,
@@ -39,12 +38,17 @@ impl Staging {
         blocks.extend(container.staged_blocks(&blob).await?);
         let listed = blocks.into_iter().map(|block| (block.id.as_bytes().into(), block.length)).collect();
         let (staged_bytes, has_gone_on) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { container, blob, listed, staged_bytes, has_gone_on, until })
+        Ok(Self { container, blob, listed, staged_bytes, has_gone_on, until: None })
     }
 
-    /// Whether the attempt must end now, whatever it has done: soon the broker gives the work to somebody else.
+    /// Says until when the attempt may go on, whatever it has done: then the broker gives the work to somebody else.
+    pub(crate) fn end_by(&mut self, until: Instant) {
+        self.until = Some(until);
+    }
+
+    /// Whether the attempt must end now.
     pub(crate) fn is_overdue(&self) -> bool {
-        Instant::now() >= self.until
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Identifiers and lengths of the blocks that were there when this attempt began.

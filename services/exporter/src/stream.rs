@@ -61,7 +61,7 @@ impl Blocks<'_> {
                     first = Some((id, block));
                 } else if let Some((before, block)) = held.replace((id, block)) {
                     self.stage_unless_vouched_for(&before, &id, block, &mut advance).await?;
-                    advance.check(blob, self.staging, self.context)?;
+                    advance.check_from_start(blob, self.staging, self.context)?;
                 }
             }
         }
