@@ -3,6 +3,7 @@
 //! **May know** work items, facts, the bus, and where a process's secrets are.
 //! **Never knows** which stage it runs, or what the stage moves.
 
+mod attempts;
 mod budget;
 mod config;
 mod context;
@@ -17,6 +18,7 @@ mod verb;
 mod verdict;
 mod worker;
 
+pub use attempts::attempt_at_part;
 pub use budget::{ByteBudget, BytePermit};
 pub use config::{BrokerConfig, WorkerConfig};
 pub use context::Context;

@@ -19,6 +19,7 @@ pub(crate) struct Reporter {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) execution: Execution,
     pub(crate) part: Part,
+    /// See [`attempt_at_part`](crate::attempt_at_part).
     pub(crate) attempt: u32,
     pub(crate) mandatory: bool,
     pub(crate) headers: BTreeMap<String, String>,

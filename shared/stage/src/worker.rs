@@ -18,6 +18,7 @@ use transship_telemetry::{
     MessageOutcome, MessageSpan, Metrics, PartOutcome, Relation, inject, process_span, record_failure,
 };
 
+use crate::attempts::{attempt_at_part, go_on};
 use crate::publish::work_message;
 use crate::reporter::Reporter;
 use crate::{ByteBudget, Context, FollowUp, Outcome, Progress, RetryPolicy, Verb, Verdict, verdict};
@@ -177,7 +178,7 @@ impl<V: Verb> Worker<V> {
             bus: Arc::clone(&self.bus),
             execution: work.execution().clone(),
             part: work.part(),
-            attempt: message.attempt,
+            attempt: attempt_at_part(message),
             mandatory: self.settings.facts_mandatory,
             headers: inject(&tracing::Span::current()),
             metrics: self.metrics.clone(),
@@ -243,7 +244,9 @@ impl<V: Verb> Worker<V> {
             }
             Outcome::Continue { rest } => {
                 debug_assert_ne!(rest.message_id(), work.message_id(), "a slice has an identity of its own");
-                let rest = work_message(&rest, V::QUEUE, reporter.headers.clone());
+                let mut headers = reporter.headers.clone();
+                go_on(reporter.attempt, &mut headers);
+                let rest = work_message(&rest, V::QUEUE, headers);
                 (Vec::new(), vec![rest], PartOutcome::Continued)
             }
             Outcome::Superseded => {
@@ -329,7 +332,7 @@ impl<V: Verb> Worker<V> {
             bus: Arc::clone(&self.bus),
             execution: Execution { id, generation: 0 },
             part: Part::ONLY,
-            attempt: message.attempt,
+            attempt: attempt_at_part(message),
             mandatory: self.settings.facts_mandatory,
             headers: BTreeMap::new(),
             metrics: self.metrics.clone(),

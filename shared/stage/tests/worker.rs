@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use transship_bus::{Bus, Destination, InProcess, Incoming, Outgoing, WorkQueue};
-use transship_messages::{FactBody, ImportRequested, WorkItem, decode_fact};
+use transship_messages::{Fact, FactBody, ImportRequested, WorkItem, decode_fact};
 use transship_model::{Class, Code, Counters, Execution, Failure, Part, Stage};
 use transship_stage::*;
 use transship_telemetry::Metrics;
@@ -104,10 +104,14 @@ impl Bench {
     }
 
     async fn fact(&mut self) -> FactBody {
+        self.whole_fact().await.body
+    }
+
+    async fn whole_fact(&mut self) -> Fact {
         let message =
             tokio::time::timeout(Duration::from_secs(36_000), self.facts.recv()).await.unwrap().unwrap();
         assert!(message.routing_key.starts_with("run-1."), "{}", message.routing_key);
-        decode_fact(&message.body).unwrap().body
+        decode_fact(&message.body).unwrap()
     }
 
     fn dead_letters(&self) -> usize {
@@ -274,6 +278,32 @@ async fn a_verb_is_told_that_its_work_was_delivered_before() {
     bench.publish(work().encode()).await;
     assert_eq!(bench.fact().await, planned());
     assert_eq!(bench.stop().await, [(0, 1), (0, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_facts_of_a_slice_stand_above_those_of_the_slices_before_it() {
+    let mut bench =
+        Bench::start(RetryPolicy::BROKER, false, |work, context| match (work.slice, context.attempt) {
+            (0, 1) => Err(Failure::transient(Code::StorageUnavailable, "away")),
+            (0, _) => Ok(Outcome::Continue { rest: ImportRequested { slice: 1, ..work.clone() } }),
+            (1, 1) => Err(Failure::transient(Code::StorageUnavailable, "away again")),
+            (1, _) => {
+                let next = vec![FollowUp::Import(ImportRequested { slice: 2, ..work.clone() })];
+                Ok(Outcome::Done { facts: vec![planned()], next })
+            }
+            _ => Err(Failure::permanent(Code::TagExists, "work of the next stage")),
+        })
+        .await;
+    bench.publish(work().encode()).await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let fact = bench.whole_fact().await;
+        told.push((fact.attempt, is_terminal(&fact.body)));
+    }
+    // The next stage begins at its own first attempt, whichever of the two is heard first.
+    told.sort_by_key(|(attempt, terminal)| (*terminal == Some(true), *attempt));
+    assert_eq!(told, [(1, Some(false)), (2, Some(false)), (3, None), (1, Some(true))]);
+    assert_eq!(bench.stop().await, [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]);
 }
 
 #[tokio::test(start_paused = true)]

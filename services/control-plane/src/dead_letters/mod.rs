@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use transship_bus::{Delivery, GivenUpBy, Inbox, Incoming, WorkQueue};
 use transship_messages::{Fact, FactBody};
 use transship_model::{Code, Execution, ExecutionId, Part, Stage};
+use transship_stage::attempt_at_part;
 
 pub use self::requeue::{Requeued, decide_requeue, requeue};
 use crate::clock::now_ms;
@@ -172,7 +173,7 @@ fn told(queue: Queue, message: &Incoming, work: Option<&Work>, by: GivenUpBy, re
         terminal: true,
         container: target.clone(),
     };
-    Some(Fact { execution, part, stage, attempt: message.attempt, target, at_ms: 0, body })
+    Some(Fact { execution, part, stage, attempt: attempt_at_part(message), target, at_ms: 0, body })
 }
 
 fn stage_of(queue: Queue) -> Stage {
@@ -200,7 +201,8 @@ mod tests {
             message_id: "m".to_owned(),
             kind: "export.part".to_owned(),
             correlation_id: correlation_id.to_owned(),
-            headers: BTreeMap::new(),
+            // The slices before this one failed twice.
+            headers: BTreeMap::from([("transship-failed-before".to_owned(), "2".to_owned())]),
             body: Bytes::from(body),
             attempt: 3,
             redelivered: false,
@@ -231,7 +233,7 @@ mod tests {
             };
             let fact = fact.unwrap();
             assert_eq!((&fact.execution.id, fact.execution.generation), (&run.execution.id, generation));
-            assert_eq!((fact.attempt, fact.at_ms, fact.stage), (3, 0, Stage::Exporter));
+            assert_eq!((fact.attempt, fact.at_ms, fact.stage), (5, 0, Stage::Exporter));
             let FactBody::Failed { code: told, message, hint, terminal: true, .. } = fact.body else {
                 panic!("a terminal failure")
             };
