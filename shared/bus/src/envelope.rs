@@ -11,6 +11,11 @@ use crate::{BusError, Destination, HoldDelay, Incoming, MAX_BODY_BYTES, Outgoing
 /// frame that is too large costs the whole connection, with everything else that it carries.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 
+/// The header that marks a message whose sender had been given its cause before: what the message says may have been
+/// done already. It outlives holds, and whoever publishes work sets it, since only the broker's own deliveries carry
+/// the broker's own flag.
+pub const DELIVERED_BEFORE: &str = "transship-delivered-before";
+
 /// Identifiers, kinds and routing keys are short strings (AMQP 0-9-1, section 4.2.5.3).
 const MAX_SHORT_STRING_BYTES: usize = 255;
 
@@ -85,13 +90,17 @@ impl Envelope {
     }
 
     fn again(message: &Incoming, family: Family, name: String, attempt: u32, reason: &str) -> Self {
+        let mut headers = own_headers(message.headers.clone());
+        if message.redelivered {
+            headers.insert(DELIVERED_BEFORE.to_owned(), "true".to_owned());
+        }
         Self {
             route: Route::Queue { name, family },
             mandatory: true,
             message_id: message.message_id.clone(),
             kind: message.kind.clone(),
             correlation_id: message.correlation_id.clone(),
-            headers: own_headers(message.headers.clone()),
+            headers,
             attempt,
             reason: Some(clean_reason(reason)),
             body: message.body.clone(),
@@ -233,6 +242,19 @@ mod tests {
         let first = Envelope::first(Outgoing { headers, ..outgoing() }).unwrap();
         for envelope in [retry, first] {
             assert_eq!(envelope.headers.into_keys().collect::<Vec<_>>(), ["traceparent", "x"]);
+        }
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_redelivered_message_is_marked() {
+        let family = Family::Work(WorkQueue::ExporterParts);
+        for redelivered in [false, true] {
+            let message = Incoming { redelivered, ..incoming(BTreeMap::new()) };
+            let held = Envelope::retry(&message, family, HoldDelay::OneMinute, "r");
+            let buried = Envelope::dead_letter(&message, family, "r");
+            for envelope in [held, buried] {
+                assert_eq!(envelope.headers.contains_key(DELIVERED_BEFORE), redelivered);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod port;
 mod rabbitmq;
 mod topology;
 
+pub use envelope::DELIVERED_BEFORE;
 pub use in_process::InProcess;
 pub use port::{
     Bus, BusError, BusState, Death, Deliveries, Delivery, Destination, GivenUpBy, Incoming, Outgoing,

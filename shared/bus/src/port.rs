@@ -57,7 +57,8 @@ pub struct Incoming {
     pub body: Bytes,
     /// Which attempt this is, from 1. Counted by transship itself in a header, never by `x-death`.
     pub attempt: u32,
-    /// Whether the broker says that it delivered the message before. A hint only.
+    /// Whether the broker says that it delivered the message before, or the sender that it may have sent it before
+    /// ([`crate::DELIVERED_BEFORE`]). A hint only.
     pub redelivered: bool,
     /// The routing key that it was published with.
     pub routing_key: String,

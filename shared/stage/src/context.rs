@@ -19,8 +19,8 @@ pub struct Context {
     pub slice_ends: Instant,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// Whether the broker says that it delivered the same message before, so that an earlier delivery may have
-    /// done all of the work already. A hint only: it may have done none of it.
+    /// Whether the same work was delivered before, by the same message or, as far as is known, by another one that said
+    /// the same: an earlier delivery may have done all of it already. A hint only: it may have done none of it.
     pub redelivered: bool,
     /// The process's byte budget.
     pub budget: ByteBudget,

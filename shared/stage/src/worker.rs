@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use transship_bus::{Bus, BusError, Delivery, Incoming, Outgoing, Settled, WorkQueue};
+use transship_bus::{Bus, BusError, DELIVERED_BEFORE, Delivery, Incoming, Outgoing, Settled, WorkQueue};
 use transship_messages::{DecodeError, FactBody, WorkItem};
 use transship_model::{Class, Code, Execution, Failure, Part};
 use transship_telemetry::{
@@ -174,13 +174,18 @@ impl<V: Verb> Worker<V> {
             Ok(work) => work,
             Err(error) => return self.refuse(message, error, cancel).await,
         };
+        let mut headers = inject(&tracing::Span::current());
+        if message.redelivered {
+            // What comes of this work may have been published already, and even done.
+            headers.insert(DELIVERED_BEFORE.to_owned(), "true".to_owned());
+        }
         let reporter = Reporter {
             bus: Arc::clone(&self.bus),
             execution: work.execution().clone(),
             part: work.part(),
             attempt: attempt_at_part(message),
             mandatory: self.settings.facts_mandatory,
-            headers: inject(&tracing::Span::current()),
+            headers,
             metrics: self.metrics.clone(),
             stage: V::STAGE,
             target: work.target().cloned(),

@@ -281,6 +281,23 @@ async fn a_verb_is_told_that_its_work_was_delivered_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_work_was_delivered_before_outlives_a_hold_and_the_end_of_a_slice() {
+    let mut bench = Bench::start(RetryPolicy::BROKER, false, |work, context| {
+        match (work.slice, context.attempt, context.redelivered) {
+            (0, 1, false) => Err(Failure::interrupted()),
+            (0, 1, true) => Err(Failure::transient(Code::StorageUnavailable, "away")),
+            (0, 2, true) => Ok(Outcome::Continue { rest: ImportRequested { slice: 1, ..work.clone() } }),
+            (1, _, true) => Ok(Outcome::Done { facts: vec![planned()], next: Vec::new() }),
+            other => panic!("it is not known any more: {other:?}"),
+        }
+    })
+    .await;
+    bench.publish(work().encode()).await;
+    assert_eq!(is_terminal(&bench.fact().await), Some(false));
+    assert_eq!(bench.fact().await, planned());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_facts_of_a_slice_stand_above_those_of_the_slices_before_it() {
     let mut bench =
         Bench::start(RetryPolicy::BROKER, false, |work, context| match (work.slice, context.attempt) {

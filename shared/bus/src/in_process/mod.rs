@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use self::facts::Facts;
 use self::queue::{InProcessDeliveries, Queue};
-use crate::envelope::{Envelope, Route};
+use crate::envelope::{DELIVERED_BEFORE, Envelope, Route};
 use crate::port::closed;
 use crate::topology::Family;
 use crate::{
@@ -101,13 +101,13 @@ impl Shared {
 fn received(envelope: Envelope) -> Incoming {
     Incoming {
         routing_key: envelope.route.key().to_owned(),
+        redelivered: envelope.headers.contains_key(DELIVERED_BEFORE),
         message_id: envelope.message_id,
         kind: envelope.kind,
         correlation_id: envelope.correlation_id,
         headers: envelope.headers,
         body: envelope.body,
         attempt: envelope.attempt,
-        redelivered: false,
         death: None,
     }
 }

@@ -8,7 +8,7 @@ use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::death;
-use crate::envelope::{Envelope, clean_reason, is_reserved, oversized};
+use crate::envelope::{DELIVERED_BEFORE, Envelope, clean_reason, is_reserved, oversized};
 use crate::{Incoming, WorkQueue};
 
 /// Which attempt a message is. Brokers from 3.10 to 4.x disagree about what `x-death` counts, so transship counts.
@@ -55,13 +55,14 @@ pub(super) fn incoming(delivery: &mut Delivery) -> Incoming {
     let properties = &delivery.properties;
     let field = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string).unwrap_or_default();
     let table = properties.headers().as_ref();
+    let headers = table.map(text_headers).unwrap_or_default();
     Incoming {
         message_id: field(properties.message_id()),
         kind: field(properties.kind()),
         correlation_id: field(properties.correlation_id()),
-        headers: table.map(text_headers).unwrap_or_default(),
         attempt: table.map_or(1, attempt),
-        redelivered: delivery.redelivered,
+        redelivered: delivery.redelivered || headers.contains_key(DELIVERED_BEFORE),
+        headers,
         routing_key: delivery.routing_key.to_string(),
         body: std::mem::take(&mut delivery.data).into(),
         death: None,
@@ -136,6 +137,25 @@ mod tests {
             (1, true, "exporter.parts")
         );
         assert_eq!(message.body, b"body".as_slice());
+    }
+
+    #[test]
+    fn a_message_is_delivered_again_where_the_broker_or_its_sender_says_so() {
+        let marked = || {
+            let mut headers = FieldTable::default();
+            headers.insert(DELIVERED_BEFORE.into(), text("true"));
+            headers
+        };
+        for (headers, by_broker, expected) in [
+            (FieldTable::default(), false, false),
+            (FieldTable::default(), true, true),
+            (marked(), false, true),
+            (marked(), true, true),
+        ] {
+            let mut delivery = delivery(headers);
+            delivery.redelivered = by_broker;
+            assert_eq!(incoming(&mut delivery).redelivered, expected);
+        }
     }
 
     #[test]
