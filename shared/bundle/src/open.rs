@@ -60,7 +60,11 @@ where
             }
             HeadParse::Needs(more) if want < length => want = more.max(want * 2).min(length),
             HeadParse::Needs(_) => return Err(HeadError::Damaged("it ends within the head").into()),
-            HeadParse::Foreign => return open_archive(length, read).await,
+            HeadParse::Foreign => {
+                // Whoever reads may count the bytes that are held against a bound, and wait for room for more.
+                drop(first);
+                return open_archive(length, read).await;
+            }
         }
     }
 }
@@ -82,6 +86,9 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -95,6 +102,36 @@ mod tests {
             let opened = futures_now(open(bytes.len() as u64, read));
             assert!(opened.is_err(), "{} bytes", bytes.len());
         }
+    }
+
+    /// Bytes that are counted as long as they are held.
+    struct Held(Vec<u8>, Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.1.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn nothing_that_was_read_is_held_while_more_is_asked_for() {
+        let bytes = vec![b'x'; 1 << 20];
+        let (held, reads) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+        let read = |range: Range<u64>| {
+            assert_eq!(held.fetch_add(1, Ordering::Relaxed), 0, "{range:?}");
+            reads.fetch_add(1, Ordering::Relaxed);
+            let bytes = bytes[range.start as usize..range.end as usize].to_vec();
+            let bytes = Bytes::from_owner(Held(bytes, Arc::clone(&held)));
+            std::future::ready(Ok::<_, std::convert::Infallible>(bytes))
+        };
+        assert!(futures_now(open(bytes.len() as u64, read)).is_err());
+        assert!(reads.into_inner() > 1, "it was taken for an archive");
     }
 
     /// Runs a future that never waits.
