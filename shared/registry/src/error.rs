@@ -118,6 +118,14 @@ impl RegistryError {
             if code.ends_with(" MANIFEST_BLOB_UNKNOWN") || code.ends_with(" DIGEST_INVALID"))
     }
 
+    /// The pause that the registry asked for, where it is not available and asked for one.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether an upload session is gone, or is not where the client believes (404, 416): only a new one helps.
     pub fn is_upload_lost(&self) -> bool {
         matches!(self, Self::Refused { operation, code, .. }

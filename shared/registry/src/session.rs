@@ -17,6 +17,7 @@ use crate::outgoing::{ContentStream, Outgoing};
 use crate::pace::pauses;
 use crate::target::digest_header;
 use crate::transport::Fault;
+use crate::wire::wait_of;
 
 /// The smallest piece that a registry takes (distribution specification, "Pushing a blob in chunks").
 const MINIMUM_HEADER: &str = "oci-chunk-min-length";
@@ -247,17 +248,20 @@ impl Inner {
 
     /// What an answer that is no success means for an upload.
     async fn setback(&self, call: &Call, answer: Answer) -> Setback {
-        let status = answer.status();
+        let (status, wait) = (answer.status(), wait_of(&answer.response));
         let code = error_code(answer.response, self.wire.limits.idle).await;
-        let error =
-            refusal(&self.wire.host, call.scopes.to_string(), &call.operation, status, code.as_deref());
-        // The bytes are right, so a wrong digest means that they did not arrive; the names are right as well.
-        let about_content = code
-            .as_deref()
-            .is_some_and(|code| matches!(code, "DIGEST_INVALID" | "NAME_INVALID" | "NAME_UNKNOWN"));
-        match status.as_u16() {
-            401 => Setback::Renewed(error),
-            400 | 405 | 411 | 413 | 415 | 416 | 501 if !about_content => Setback::Form(error),
+        let code = code.as_deref();
+        let mut error = refusal(&self.wire.host, call.scopes.to_string(), &call.operation, status, code);
+        if let RegistryError::Unavailable { retry_after, .. } = &mut error {
+            *retry_after = wait;
+        }
+        match (status.as_u16(), code) {
+            (401, _) => Setback::Renewed(error),
+            // The bytes are right, so a wrong digest means that they did not arrive.
+            (400..=499, Some("DIGEST_INVALID")) => Setback::Lost(error),
+            // The names are right as well, and have nothing to do with the form.
+            (_, Some("NAME_INVALID" | "NAME_UNKNOWN")) => error.into(),
+            (400 | 405 | 411 | 413 | 415 | 416 | 501, _) => Setback::Form(error),
             _ => error.into(),
         }
     }

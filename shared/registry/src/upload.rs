@@ -112,7 +112,9 @@ impl Inner {
                     if self.length_of(repository, digest).await.is_ok_and(|length| length.is_some()) {
                         return Ok(());
                     }
-                    let Some(pause) = pauses.next().filter(|_| tries < TRIES) else { return Err(error) };
+                    let wait = error.retry_after().unwrap_or_default();
+                    let may = tries < TRIES && wait <= self.wire.limits.longest_pause;
+                    let Some(pause) = pauses.next().filter(|_| may) else { return Err(error) };
                     tries += 1;
                     if tries == TRIES
                         && matches!(form, Form::Put | Form::Patch)
@@ -122,7 +124,7 @@ impl Inner {
                         given_up.push(form);
                         form = next;
                     }
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(pause.max(wait)).await;
                 }
                 Setback::Renewed(error) | Setback::Final(error) => return Err(error),
             }

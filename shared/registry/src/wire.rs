@@ -248,7 +248,7 @@ fn not_now(call: &Call, reply: &Reply) -> bool {
     }
 }
 
-fn wait_of(response: &Response) -> Option<Duration> {
+pub(crate) fn wait_of(response: &Response) -> Option<Duration> {
     let header = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     retry_after(header, Timestamp::now())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -191,6 +191,49 @@ async fn a_registry_that_takes_no_form_at_all_is_an_error() {
     let failed = error(client(&server.url()).upload(&repository(), &content.digest(), &content).await);
     assert!(matches!(&failed, RegistryError::Refused { code, .. } if code == "405"), "{failed}");
     assert_eq!(server.count("POST", "uploads"), 4);
+}
+
+#[tokio::test]
+async fn bytes_that_arrived_wrong_are_sent_again() {
+    let puts = AtomicUsize::new(0);
+    let server = Server::start(|_| {
+        uploads(move |request| {
+            let first = request.method == "PUT" && puts.fetch_add(1, Ordering::SeqCst) == 0;
+            first.then(|| Reply::new(400).code("DIGEST_INVALID"))
+        })
+    })
+    .await;
+    let content = Memory::new(bytes(10_000));
+    client(&server.url()).upload(&repository(), &content.digest(), &content).await.unwrap();
+    assert_eq!(methods(&server), "POST PUT DELETE HEAD POST PUT HEAD");
+}
+
+#[tokio::test]
+async fn a_pause_that_is_asked_for_in_the_middle_of_an_upload_is_kept_or_handed_on_where_it_is_too_long() {
+    for (asked, kept) in [(1, true), (3600, false)] {
+        let puts = AtomicUsize::new(0);
+        let server = Server::start(|_| {
+            uploads(move |request| {
+                let first = request.method == "PUT" && puts.fetch_add(1, Ordering::SeqCst) == 0;
+                first.then(|| Reply::new(503).header("retry-after", asked.to_string()))
+            })
+        })
+        .await;
+        let content = Memory::new(bytes(100));
+        let began = Instant::now();
+        let sent = client(&server.url()).upload(&repository(), &content.digest(), &content).await;
+        if kept {
+            sent.unwrap();
+            assert!(began.elapsed() >= Duration::from_secs(1));
+        } else {
+            let failed = error(sent);
+            assert!(
+                matches!(&failed, RegistryError::Unavailable { retry_after: Some(wait), .. } if wait.as_secs() == asked),
+                "{failed}"
+            );
+            assert_eq!(server.count("PUT", ""), 1);
+        }
+    }
 }
 
 #[tokio::test]
