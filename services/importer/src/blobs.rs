@@ -148,7 +148,8 @@ async fn take(import: &Import<'_>, step: Step, mounting: &Mounting) -> Result<Ve
         }
         Step::Stretch(stretch) => {
             let start = stretch.range.start;
-            let bytes = import.bundle.read(stretch.range).await?;
+            let share = import.stretches.acquire(stretch.range.end - start).await;
+            let bytes = import.bundle.read_with(stretch.range, share).await?;
             let mut members = stretch.members.into_iter();
             let (mut running, mut moved) = (FuturesUnordered::new(), Vec::new());
             loop {

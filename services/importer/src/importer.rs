@@ -11,7 +11,7 @@ use transship_messages::ImportRequested;
 use transship_model::{Failure, PipelineName, RegistryName, Stage};
 use transship_registry::{RegistryClients, Target};
 use transship_secrets::{FixedSecrets, Secrets};
-use transship_stage::{Context, Outcome, Verb};
+use transship_stage::{ByteBudget, Context, Outcome, Verb};
 use transship_storage::{Access, Container, Containers};
 
 use crate::arrival::{Arrival, decide_arrival, decide_catalog};
@@ -27,6 +27,9 @@ use crate::{ImportError, ImportPipeline, ImportSettings, plan_import};
 /// The registries that are remembered; beyond that their memory starts anew.
 const MEMORIES: usize = 256;
 
+/// The bytes of small blobs that are held at a time, beside the budget of the process.
+const STRETCHES: u32 = 8 << 20;
+
 /// The importer.
 pub struct Importer {
     targets: RegistryClients<dyn Target>,
@@ -36,6 +39,8 @@ pub struct Importer {
     pipelines: BTreeMap<PipelineName, ImportPipeline>,
     settings: ImportSettings,
     secrets: Arc<dyn Secrets>,
+    /// Bytes of small blobs, which wait for their turn at the registry: see [`Import::stretches`].
+    stretches: ByteBudget,
 }
 
 impl Importer {
@@ -48,7 +53,8 @@ impl Importer {
     ) -> Self {
         let (targets, memories) = (targets.into(), Mutex::default());
         let secrets = Arc::new(FixedSecrets::default());
-        Self { targets, memories, containers, pipelines, settings: settings.bounded(), secrets }
+        let stretches = ByteBudget::new(STRETCHES);
+        Self { targets, memories, containers, pipelines, settings: settings.bounded(), secrets, stretches }
     }
 
     /// The same, with the secrets that hold the key of [`ImportSettings::seal_key_secret`].
@@ -109,7 +115,7 @@ impl Importer {
         fail::fail_point!("importer.planned");
         let questions = Semaphore::new(self.settings.parallel_questions);
         let (seal, held) = unseal(self.seal().await?, work, target.host());
-        let (target, settings) = (&*target, &self.settings);
+        let (target, settings, stretches) = (&*target, &self.settings, &self.stretches);
         let import = Import {
             work,
             context,
@@ -117,6 +123,7 @@ impl Importer {
             target,
             memory,
             settings,
+            stretches,
             bundle,
             contents,
             plan,

@@ -71,11 +71,20 @@ pub(crate) fn decide_break(error: &RegistryError, broke: Broke) -> AfterBreak {
     use RegistryError as E;
     match error {
         E::Content { .. } | E::Forbidden { .. } => AfterBreak::Fail,
-        E::Refused { .. } if !broke.resumed && broke.offset == 0 => AfterBreak::NoPieces,
+        E::Refused { code, .. } if !broke.resumed && broke.offset == 0 && refuses_form(code) => {
+            AfterBreak::NoPieces
+        }
         _ if broke.begun < SESSIONS => AfterBreak::Anew,
         E::Unavailable { .. } => AfterBreak::Fail,
         _ => AfterBreak::Whole,
     }
+}
+
+/// Whether an answer, its status first, may be about the form of a body. Others say that the session is gone, or that
+/// something else is wrong.
+fn refuses_form(code: &str) -> bool {
+    let status = code.split_whitespace().next().unwrap_or_default();
+    matches!(status, "400" | "405" | "411" | "413" | "415" | "416" | "501")
 }
 
 #[cfg(test)]
@@ -139,6 +148,9 @@ mod tests {
             (refused("416 RANGE_INVALID"), false, 64, 3, AfterBreak::Whole),
             (refused("413"), false, 0, 1, AfterBreak::NoPieces),
             (refused("416"), false, 0, 2, AfterBreak::NoPieces),
+            (refused("404 BLOB_UPLOAD_UNKNOWN"), false, 0, 1, AfterBreak::Anew),
+            (refused("404 BLOB_UPLOAD_UNKNOWN"), false, 0, 3, AfterBreak::Whole),
+            (refused("409"), false, 0, 1, AfterBreak::Anew),
             (unavailable(), false, 0, 1, AfterBreak::Anew),
             (unavailable(), true, 64, 3, AfterBreak::Fail),
             (content, true, 64, 1, AfterBreak::Fail),

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use transship_messages::ImportRequested;
 use transship_model::{Digest, Failure, Repository, Selector};
 use transship_registry::{Target, UploadSession};
-use transship_stage::Context;
+use transship_stage::{ByteBudget, Context};
 
 use crate::bundle::ArrivedBundle;
 use crate::memory::Memory;
@@ -23,6 +23,9 @@ pub(crate) struct Import<'a> {
     pub(crate) target: &'a dyn Target,
     pub(crate) memory: &'a Memory,
     pub(crate) settings: &'a ImportSettings,
+    /// Small blobs are read many at a time before the registry has room for them, and large ones after it has. From one
+    /// budget, each could wait for what the other holds.
+    pub(crate) stretches: &'a ByteBudget,
     pub(crate) bundle: Arc<ArrivedBundle>,
     pub(crate) contents: Contents,
     pub(crate) plan: ImportPlan,

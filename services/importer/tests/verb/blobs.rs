@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use transship_bundle::Absence;
 use transship_model::{Class, Code, Digest};
 use transship_registry::{MemoryRegistry, Operation};
@@ -237,4 +240,23 @@ async fn a_registry_that_loses_a_blob_for_ever_is_given_up() {
     assert_eq!(failure.code, Code::RegistryRefused);
     assert!(scene.registry.count(Operation::Upload) <= 8);
     assert!(!scene.shows_a_tag());
+}
+
+#[tokio::test]
+async fn small_blobs_hold_nothing_of_the_budget_while_they_wait_for_the_registry() {
+    let scene = Scene::new();
+    let mut bundle = BundleBuilder::default();
+    let layers: Vec<_> = (0..20).map(|n| bundle.layer(&vec![n; 10_000])).collect();
+    let image = bundle.image("image", &layers);
+    bundle.artifact("a:1", &image);
+    let (budget, held) = (scene.budget.clone(), Arc::new(AtomicU64::new(0)));
+    let most = Arc::clone(&held);
+    scene.registry.inject(move |operation, _| {
+        if operation == Operation::Upload {
+            most.fetch_max(budget.used(), Ordering::Relaxed);
+        }
+        None
+    });
+    scene.import(&bundle).await.unwrap();
+    assert_eq!(held.load(Ordering::Relaxed), 0);
 }
