@@ -111,7 +111,7 @@ impl Carrier {
                 match decide_tag(&digest, standing, now_ms) {
                     TagDecision::Leave => {
                         // Without an interval nobody else looks whether the run fails.
-                        let unsure = matches!(standing, Some((_, Standing::OnItsWay)));
+                        let unsure = matches!(standing, Some((_, Standing::OnItsWay | Standing::Copying)));
                         if unsure && scheduled.schedule.interval_seconds.is_none() {
                             plan.again.push((repository.clone(), tag, now_ms + CHECK_MS));
                         }

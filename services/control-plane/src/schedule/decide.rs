@@ -12,6 +12,8 @@ use crate::state::TagState;
 pub(crate) enum Standing {
     /// It is not over.
     OnItsWay,
+    /// It is over, and copies of what it carried are under way.
+    Copying,
     /// It carried the tag, or nobody knows any more: a run that was deleted is over.
     Done,
     /// It did not carry the tag. It is tried again, but not before this time (milliseconds since the Unix epoch).
@@ -45,8 +47,8 @@ pub(crate) fn decide_tag(current: &Digest, known: Option<(&TagState, Standing)>,
         // Of two bundles with the same tag the older one might be imported last.
         Standing::OnItsWay if moved => TagDecision::Later(now_ms + SOON_MS),
         Standing::OnItsWay => TagDecision::Leave,
-        Standing::Done if moved => TagDecision::Carry,
-        Standing::Done => TagDecision::Leave,
+        Standing::Copying | Standing::Done if moved => TagDecision::Carry,
+        Standing::Copying | Standing::Done => TagDecision::Leave,
         Standing::Failed { .. } if moved => TagDecision::Carry,
         Standing::Failed { retry_ms } if retry_ms <= now_ms => TagDecision::CarryAgain,
         Standing::Failed { retry_ms } => TagDecision::Later(retry_ms),
@@ -103,6 +105,8 @@ mod tests {
             (Some(&there), Standing::Done, TagDecision::Carry),
             (Some(&here), Standing::OnItsWay, TagDecision::Leave),
             (Some(&there), Standing::OnItsWay, TagDecision::Later(NOW + SOON_MS)),
+            (Some(&here), Standing::Copying, TagDecision::Leave),
+            (Some(&there), Standing::Copying, TagDecision::Carry),
             (Some(&here), failed(NOW), TagDecision::CarryAgain),
             (Some(&here), failed(NOW + 1), TagDecision::Later(NOW + 1)),
             (Some(&there), failed(NOW + 1), TagDecision::Carry),

@@ -4,8 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use transship_api::ResourceId;
-use transship_messages::ArtifactOutcome;
-use transship_model::{Execution, Failure};
+use transship_model::Failure;
 
 use super::decide::{Standing, retry_at};
 use crate::state::{RunState, Store, TagState};
@@ -16,7 +15,7 @@ const REMEMBERED: usize = 100_000;
 /// What is remembered of runs and tags while the process lives.
 #[derive(Debug, Default)]
 pub(super) struct Standings {
-    /// Of runs that are over and did not fail: the artifacts that they left out.
+    /// Of runs that are over, copies included, and did not fail: the artifacts that they did not deliver.
     over: Mutex<HashMap<String, Arc<BTreeSet<String>>>>,
     /// How often each tag failed, by pipeline and name.
     failures: Mutex<HashMap<(String, String), u32>>,
@@ -28,7 +27,7 @@ enum Run {
     Gone,
     Open,
     Failed { ended_ms: i64 },
-    Succeeded { ended_ms: i64, left_out: Arc<BTreeSet<String>> },
+    Succeeded { ended_ms: i64, is_copying: bool, left_out: Arc<BTreeSet<String>> },
 }
 
 /// What one look has read of runs: each is read once, however many tags it carried.
@@ -86,6 +85,9 @@ impl Look<'_> {
         let ended_ms = match run {
             Run::Gone => return Ok(Standing::Done),
             Run::Open => return Ok(Standing::OnItsWay),
+            Run::Succeeded { is_copying: true, left_out, .. } if !left_out.contains(name) => {
+                return Ok(Standing::Copying);
+            }
             Run::Succeeded { left_out, .. } if !left_out.contains(name) => {
                 self.standings.failures().remove(&key());
                 return Ok(Standing::Done);
@@ -103,23 +105,18 @@ impl Look<'_> {
         let left_out = match &run.state {
             RunState::Waiting { .. } | RunState::Running => return Ok(Run::Open),
             RunState::Failed { .. } => return Ok(Run::Failed { ended_ms }),
-            RunState::Succeeded { message: Some(_) } => self.left_out(&run.execution).await?,
+            RunState::Succeeded { message: Some(_) } => self.store.undelivered(&run.execution).await?,
             RunState::Succeeded { message: None } => BTreeSet::new(),
         };
-        let left_out = Arc::new(left_out);
-        let mut over = self.standings.over();
-        if over.len() >= REMEMBERED {
-            over.clear();
+        let (left_out, is_copying) = (Arc::new(left_out), run.is_copying);
+        // A copy that is under way may still be given up.
+        if !is_copying {
+            let mut over = self.standings.over();
+            if over.len() >= REMEMBERED {
+                over.clear();
+            }
+            over.insert(name.to_owned(), Arc::clone(&left_out));
         }
-        over.insert(name.to_owned(), Arc::clone(&left_out));
-        Ok(Run::Succeeded { ended_ms, left_out })
-    }
-
-    /// What a run that succeeded all the same did not carry (`ContinueOnErrors`).
-    async fn left_out(&self, execution: &Execution) -> Result<BTreeSet<String>, Failure> {
-        let parts = self.store.parts(execution).await?;
-        let results = parts.iter().flat_map(|part| &part.state.artifacts.left_out);
-        let failed = results.filter(|result| matches!(result.outcome, ArtifactOutcome::Failed { .. }));
-        Ok(failed.map(|result| result.reference.to_string()).collect())
+        Ok(Run::Succeeded { ended_ms, is_copying, left_out })
     }
 }

@@ -8,6 +8,7 @@ use super::records::RunState;
 use super::runs::execution;
 use super::store::Store;
 use super::values::{from_json, get};
+use crate::fold::RunSummary;
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,8 @@ pub struct RunStands {
     pub execution: Execution,
     /// Where it is.
     pub state: RunState,
+    /// Whether copies of its bundles are under way.
+    pub is_copying: bool,
     /// When it ended, in milliseconds since the Unix epoch.
     pub finished_ms: Option<i64>,
     /// When something was last heard of it.
@@ -29,7 +32,7 @@ impl Store {
     /// Where it could not be read.
     pub async fn run_stands(&self, id: &ResourceId) -> Result<Option<RunStands>, StoreError> {
         let query = sqlx::query(
-            "SELECT execution, generation, state, finished_ms, heard_ms FROM runs WHERE key = $1",
+            "SELECT execution, generation, state, summary, finished_ms, heard_ms FROM runs WHERE key = $1",
         );
         let row = query.bind(id.key()).fetch_optional(self.readers()).await;
         let row = row.map_err(StoreError::during("read how a run stands"))?;
@@ -37,6 +40,7 @@ impl Store {
             Ok(RunStands {
                 execution: execution(row)?,
                 state: from_json(row, "state")?,
+                is_copying: from_json::<RunSummary>(row, "summary")?.is_copying,
                 finished_ms: get(row, "finished_ms")?,
                 heard_ms: get(row, "heard_ms")?,
             })

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
+use transship_control_plane::fold::PartState;
 use transship_control_plane::notify::PushHint;
 use transship_control_plane::schedule::{Catalogs, ScheduleSettings, Schedules};
 use transship_control_plane::state::{Action, RunKind, RunRecord, RunState};
-use transship_model::{Code, Digest, Failure, RegistryName, Repository};
+use transship_messages::{Fact, FactBody};
+use transship_model::{Code, Counters, Digest, Failure, Part, RegistryName, Repository, Stage};
 use transship_registry::{Catalog, MemoryRegistry, Operation, RegistryError};
 
 use crate::scene::{Running, Scene, until};
@@ -112,5 +114,52 @@ async fn one_tag_that_cannot_be_carried_holds_up_neither_new_ones_nor_those_besi
     let mut sizes: Vec<usize> = halves.map(|run| run.request.artifacts.len()).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [1, 2], "halves that leave out what they cannot carry");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tag_whose_copy_was_given_up_is_carried_again_though_its_export_succeeded() -> Result<()> {
+    let (scene, registry) = (Scene::new("http://127.0.0.1:9").await?, registry(&["v1"])?);
+    let id = scene.schedule("often", json!({ "repositories": ["team/app"], "intervalSeconds": 1 })).await?;
+    let (schedules, _running) = schedules(&scene, &registry);
+    until("a run", async || Ok(!scene.runs().await?.is_empty())).await?;
+    let run = scene.runs().await?.pop().context("a run")?;
+    let part = PartState::new(["team/app:v1".parse()?]);
+    ensure!(scene.store.begin_run(&run.execution, vec![(1, part)], vec![], 1).await?);
+    let target = "https://a.example/inbox".parse()?;
+    let told = |stage: Stage, body| Fact {
+        execution: run.execution.clone(),
+        part: Part::ONLY,
+        stage,
+        attempt: 1,
+        target: (stage == Stage::BlobCopier).then(|| Clone::clone(&target)),
+        at_ms: 1,
+        body,
+    };
+    let exported = FactBody::BundleExported {
+        container: run.pipeline.container.clone(),
+        blob: run.blob.clone(),
+        etag: "e".to_owned(),
+        length: 1,
+        catalog_digest: Digest::sha256(b"index"),
+        counters: Counters::default(),
+        failed: vec![],
+        routes: vec![],
+    };
+    let copying = FactBody::Progress { counters: Counters::default(), in_flight: vec![] };
+    // Long ago, as far as the pause is concerned.
+    scene.store.fold(told(Stage::BlobCopier, copying), 5).await?;
+    scene.store.fold(told(Stage::Exporter, exported), 10).await?;
+    let checked = || schedules.status(&id).and_then(|status| status.checked_ms);
+    for _ in 0..2 {
+        let before = checked();
+        until("another look", async || Ok(checked() > before)).await?;
+    }
+    assert_eq!(scene.runs().await?.len(), 1, "its copy is under way");
+    let (code, message) = (Code::SasExpired, "the token expired".to_owned());
+    let failed = FactBody::Failed { code, message, hint: None, terminal: true, container: None };
+    scene.store.fold(told(Stage::BlobCopier, failed), 20).await?;
+    until("another run", async || Ok(scene.runs().await?.len() == 2)).await?;
+    assert_eq!(carried(&scene).await?, [["v1"], ["v1"]]);
     Ok(())
 }
