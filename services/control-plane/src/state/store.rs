@@ -37,6 +37,9 @@ const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = F
 const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '30s'; \
      SET lock_timeout = '60s'; SET statement_timeout = '60s'; SET client_min_messages = 'warning';";
 
+/// How long a transaction at PostgreSQL may take, in which the server answers nothing: longer than each of its own limits.
+const SILENCE: Duration = Duration::from_secs(150);
+
 /// Replicas write one after the other: whoever holds this lock is the writer. So what one replica decides, the next
 /// one sees, and the order of runs is the order in which they can be seen.
 const POSTGRES_LOCK: &str = "SELECT pg_advisory_xact_lock(8241996638172276841)";
@@ -91,8 +94,12 @@ impl Store {
             }
         };
         let begin = match dialect {
-            Dialect::Memory | Dialect::Sqlite => Begin { statement: "BEGIN IMMEDIATE", then: None },
-            Dialect::Postgres => Begin { statement: "BEGIN", then: Some(POSTGRES_LOCK) },
+            Dialect::Memory | Dialect::Sqlite => {
+                Begin { statement: "BEGIN IMMEDIATE", then: None, limit: None }
+            }
+            Dialect::Postgres => {
+                Begin { statement: "BEGIN", then: Some(POSTGRES_LOCK), limit: Some(SILENCE) }
+            }
         };
         schema::migrate(&writers, begin, dialect).await?;
         let (waiting, receiver) = mpsc::channel(WAITING);

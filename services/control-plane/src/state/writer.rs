@@ -2,6 +2,7 @@
 //! after the commit. A commit costs one wait for the disk however many share it.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -80,6 +81,8 @@ pub(super) struct Begin {
     pub(super) statement: &'static str,
     /// What has to be done first in it.
     pub(super) then: Option<&'static str>,
+    /// How long a transaction may take: a database that is reached over a network may stop to answer without a word.
+    pub(super) limit: Option<Duration>,
 }
 
 /// Takes what waits until the store is closed.
@@ -114,74 +117,95 @@ fn refuse_all(items: Vec<Item>, error: &StoreError) {
     items.into_iter().for_each(|item| refuse(item, error));
 }
 
-/// A piece of a transaction that was done, and waits for the commit.
+/// A piece of a transaction, and what it came to. It waits for the commit.
 enum Done {
     Write(Box<dyn Job>, Option<StoreError>),
-    Folds(Vec<(Heard, Result<Folded, StoreError>)>),
+    /// Facts of one execution.
+    Folds(Vec<Heard>, Result<Vec<Folded>, StoreError>),
 }
 
-/// One transaction. Where it cannot begin or commit, everybody hears why.
+impl Done {
+    /// Answers, where the transaction was not committed with the reason.
+    fn answer(self, failure: Option<&StoreError>) {
+        match (self, failure) {
+            (Self::Write(job, failed), failure) => job.answer(failed.or_else(|| failure.cloned())),
+            (Self::Folds(heard, Ok(folded)), None) => {
+                heard.into_iter().zip(folded).for_each(|(heard, folded)| heard.answer(Ok(folded)));
+            }
+            (Self::Folds(heard, Err(error)), None) => {
+                heard.into_iter().for_each(|heard| heard.answer(Err(error.clone())));
+            }
+            (Self::Folds(heard, _), Some(failure)) => {
+                heard.into_iter().for_each(|heard| heard.answer(Err(failure.clone())));
+            }
+        }
+    }
+}
+
+/// One transaction. Where it cannot begin or commit, or takes too long, everybody hears why.
 async fn together(pool: &AnyPool, begin: Begin, items: Vec<Item>) {
     if items.is_empty() {
         return;
     }
-    let failed = |error| StoreError::during("begin a transaction")(error);
     let mut connection = match pool.acquire().await {
         Ok(connection) => connection,
         Err(error) => return refuse_all(items, &StoreError::during("connect to the database")(error)),
     };
-    let mut transaction = match connection.begin_with(begin.statement).await {
-        Ok(transaction) => transaction,
-        Err(error) => return refuse_all(items, &failed(error)),
+    let mut pieces = pieces(items);
+    let Some(limit) = begin.limit else {
+        let failure = transact(&mut connection, begin, &mut pieces).await.err();
+        return pieces.into_iter().for_each(|piece| piece.answer(failure.as_ref()));
     };
-    if let Some(then) = begin.then
-        && let Err(error) = transaction.execute(then).await
-    {
-        return refuse_all(items, &failed(error));
-    }
-    let mut done = Vec::with_capacity(items.len());
+    let failure = match tokio::time::timeout(limit, transact(&mut connection, begin, &mut pieces)).await {
+        Ok(ended) => ended.err(),
+        Err(_) => {
+            // Whether the other end is still there nobody knows: the next transaction gets another connection.
+            drop(connection.detach());
+            let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "it does not answer");
+            Some(StoreError::during("wait for the database")(sqlx::Error::Io(silent)))
+        }
+    };
+    pieces.into_iter().for_each(|piece| piece.answer(failure.as_ref()));
+}
+
+/// Facts that wait side by side are folded together: those of one execution share a savepoint.
+fn pieces(items: Vec<Item>) -> Vec<Done> {
+    let mut pieces = Vec::with_capacity(items.len());
     let mut items = items.into_iter().peekable();
     while let Some(item) = items.next() {
         match item {
-            Item::Write(mut job) => {
-                let failure = run(&mut transaction, &mut *job).await.err();
-                done.push(Done::Write(job, failure));
-            }
+            Item::Write(job) => pieces.push(Done::Write(job, None)),
             Item::Fold(first) => {
                 let mut heard = vec![*first];
                 while let Some(Item::Fold(next)) = items.next_if(|item| matches!(item, Item::Fold(_))) {
                     heard.push(*next);
                 }
-                done.push(Done::Folds(fold(&mut transaction, heard).await));
+                let groups = folding::by_execution(heard).into_iter();
+                pieces.extend(groups.map(|group| Done::Folds(group, Ok(Vec::new()))));
             }
             Item::Close => {}
         }
     }
-    let committed = transaction.commit().await.map_err(StoreError::during("commit")).err();
-    for done in done {
-        match done {
-            Done::Write(job, failure) => job.answer(failure.or_else(|| committed.clone())),
-            Done::Folds(folds) => folds.into_iter().for_each(|(heard, result)| {
-                heard.answer(committed.clone().map_or(result, Err));
-            }),
-        }
-    }
+    pieces
 }
 
-/// Facts of one execution share a savepoint.
-async fn fold(
-    transaction: &mut AnyConnection,
-    heard: Vec<Heard>,
-) -> Vec<(Heard, Result<Folded, StoreError>)> {
-    let mut all = Vec::with_capacity(heard.len());
-    for group in folding::by_execution(heard) {
-        let folded = fold_group(transaction, &group).await;
-        match folded {
-            Ok(results) => all.extend(group.into_iter().zip(results.into_iter().map(Ok))),
-            Err(error) => all.extend(group.into_iter().map(|heard| (heard, Err(error.clone())))),
+async fn transact(
+    connection: &mut AnyConnection,
+    begin: Begin,
+    pieces: &mut [Done],
+) -> Result<(), StoreError> {
+    let failed = StoreError::during("begin a transaction");
+    let mut transaction = connection.begin_with(begin.statement).await.map_err(&failed)?;
+    if let Some(then) = begin.then {
+        transaction.execute(then).await.map_err(&failed)?;
+    }
+    for piece in pieces {
+        match piece {
+            Done::Write(job, failure) => *failure = run(&mut transaction, &mut **job).await.err(),
+            Done::Folds(heard, folded) => *folded = fold_group(&mut transaction, heard).await,
         }
     }
-    all
+    transaction.commit().await.map_err(StoreError::during("commit"))
 }
 
 async fn fold_group(transaction: &mut AnyConnection, group: &[Heard]) -> Result<Vec<Folded>, StoreError> {
@@ -217,4 +241,48 @@ async fn end<T>(savepoint: Savepoint<'_>, result: Result<T, StoreError>) -> Resu
     };
     ended.map_err(StoreError::during("end a savepoint"))?;
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr as _;
+
+    use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+
+    use super::*;
+
+    /// A write that waits for `work`.
+    fn job(work: impl Future<Output = Result<u32, StoreError>> + Send + 'static) -> (Item, Answer) {
+        fn boxed<W>(work: W, reply: oneshot::Sender<Result<u32, StoreError>>) -> Item
+        where
+            W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, u32> + Send + 'static,
+        {
+            Item::Write(Box::new(Write { work: Some(work), result: None, reply }))
+        }
+        let (reply, answer) = oneshot::channel();
+        (boxed(move |_| Box::pin(work), reply), answer)
+    }
+
+    type Answer = oneshot::Receiver<Result<u32, StoreError>>;
+
+    #[tokio::test]
+    async fn a_database_that_does_not_answer_fails_what_waits_and_the_next_transaction_has_another_connection()
+     {
+        sqlx::any::install_default_drivers();
+        let options = AnyConnectOptions::from_str("sqlite::memory:").unwrap();
+        let pool = AnyPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let limit = Some(Duration::from_millis(50));
+        let begin = Begin { statement: "BEGIN IMMEDIATE", then: None, limit };
+        let (first, first_answer) = job(async { Ok(1) });
+        let (silent, silent_answer) = job(std::future::pending());
+        let (last, last_answer) = job(async { Ok(3) });
+        together(&pool, begin, vec![first, silent, last]).await;
+        for answer in [first_answer, silent_answer, last_answer] {
+            let error = answer.await.unwrap().unwrap_err();
+            assert!(error.to_string().contains("does not answer"), "{error}");
+        }
+        let (next, answer) = job(async { Ok(4) });
+        together(&pool, begin, vec![next]).await;
+        assert_eq!(answer.await.unwrap().unwrap(), 4);
+    }
 }
