@@ -30,6 +30,8 @@ pub struct StorageReach {
     pub audience: String,
     /// Whether tokens of an identity may go to a listed host on this machine over plain http: for tests.
     pub plain_http_to_loopback: bool,
+    /// Whether a container may be a directory of this machine (`file:`).
+    pub directories: bool,
 }
 
 /// Hosts of storage accounts in the public cloud, in US Government, in China, and in DNS zones.
@@ -54,6 +56,7 @@ impl Keyring {
                 hosts: None,
                 audience: STORAGE_AUDIENCE.to_owned(),
                 plain_http_to_loopback: false,
+                directories: true,
             },
         }
     }

@@ -40,6 +40,9 @@ pub struct SecretsConfig {
     /// Whether vaults, storage accounts and the authority may be plain http where they are on this machine, and
     /// listed: for tests. Default false.
     pub plain_http_to_loopback: bool,
+    /// Whether messages may name directories of this machine (`file:`) as containers: whoever may write to the queue
+    /// then reads and writes what this process can. Default false.
+    pub local_containers: bool,
 }
 
 impl Default for SecretsConfig {
@@ -55,6 +58,7 @@ impl Default for SecretsConfig {
             vault_audience: None,
             storage_audience: STORAGE_AUDIENCE.to_owned(),
             plain_http_to_loopback: false,
+            local_containers: false,
         }
     }
 }
@@ -137,6 +141,7 @@ impl SecretsConfig {
                 hosts: Some(hosts(self.storage_suffixes)?),
                 audience: audience(&self.storage_audience),
                 plain_http_to_loopback: self.plain_http_to_loopback,
+                directories: self.local_containers,
             },
         })
     }

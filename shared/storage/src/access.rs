@@ -37,7 +37,7 @@ pub(crate) enum Admitted {
 }
 
 /// Finds out what opens `url` by `credential`, and checks it. Nothing is sent to the container, and to nobody
-/// else where its host is not one that gets tokens. A directory needs no token: a secret that is named must be
+/// else where its host is not one that gets tokens. A directory, where one may be a container, needs no token: a secret that is named must be
 /// there all the same, so that a mistake shows, and an identity is not asked.
 pub(crate) async fn admit(
     keyring: &Keyring,
@@ -46,6 +46,13 @@ pub(crate) async fn admit(
     access: Access,
 ) -> Result<Admitted, Failure> {
     let is_directory = url.directory().is_some();
+    if is_directory && !keyring.storage.directories {
+        let message = format!("{url} is a directory, which this process takes for no container");
+        return Err(Failure::new(Class::Parked, Code::EgressDenied, message).with_hint(
+            "name a container of a storage account; or, where who sends messages may read and write the files of \
+             this process, set `local_containers = true` in its section `[secrets]`",
+        ));
+    }
     if !is_directory {
         // Also without a credential of its own: what is sent to a container may be addressed by another one's.
         let of_identity = matches!(credential, Some(StorageCredential::Identity(_)));
@@ -108,6 +115,7 @@ mod tests {
             hosts: hosts.map(|hosts| AllowedHosts::new(hosts).unwrap()),
             audience: STORAGE_AUDIENCE.to_owned(),
             plain_http_to_loopback,
+            directories: false,
         };
         let azure = Some(&STORAGE_SUFFIXES[..]);
         let local = Some(&["127.0.0.1:1"][..]);

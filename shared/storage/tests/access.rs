@@ -72,6 +72,7 @@ fn keyring(hosts: &[&str], tokens: Given) -> Result<(Keyring, Arc<Given>)> {
             hosts: Some(AllowedHosts::new(hosts)?),
             audience: STORAGE_AUDIENCE.to_owned(),
             plain_http_to_loopback: true,
+            directories: false,
         },
         ..Keyring::of_secrets(Arc::new(FixedSecrets::default()))
     };
@@ -101,13 +102,14 @@ async fn by_identity(fake: &Fake, tokens: Given) -> Result<(Arc<dyn Container>, 
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_listed_is_refused_without_a_credential_too() -> Result<()> {
+async fn a_host_that_is_not_listed_and_a_directory_are_refused_without_a_credential_too() -> Result<()> {
     let (keyring, _) = keyring(&[".blob.core.windows.net"], Given::default())?;
     let containers = Containers::with_keyring(keyring);
     for (url, allowed) in [
         ("https://a.blob.core.windows.net/c", true),
         ("https://evil.example/c", false),
         ("https://a.blob.core.windows.net.evil.example/c", false),
+        ("file:///etc", false),
     ] {
         let opened = containers.open(&url.parse()?, None, Access::WRITE).await;
         if allowed {
