@@ -8,10 +8,7 @@ use transship_model::{
 
 use crate::check;
 use crate::registries::{Policy, Registries, Resolved};
-use crate::state::{Action, PipelineSnapshot, ResourceRecord, Store, StoreError};
-
-/// The most routes and pipelines that are read at a time.
-const PAGE: u32 = 500;
+use crate::state::{Action, PipelineSnapshot, ResourceRecord, Store};
 
 /// The snapshot of the pipeline `record`, for a run that is accepted now.
 ///
@@ -27,9 +24,12 @@ pub async fn snapshot(
         Kind::ExportPipeline => {
             let registry = record.id.parent();
             may_export(registries, record)?;
-            let routes = all(store, &registry, Kind::Route).await?;
+            let routes = store.every_resource(Kind::Route, Some(&registry)).await?;
             // Most registries have no routes, and then nothing else is needed.
-            let imports = if routes.is_empty() { Vec::new() } else { every_import_pipeline(store).await? };
+            let imports = match routes.is_empty() {
+                true => Vec::new(),
+                false => store.every_resource(Kind::ImportPipeline, None).await?,
+            };
             export_snapshot(registries, record, &routes, &imports)
         }
         Kind::ImportPipeline => import_snapshot(registries, record),
@@ -49,32 +49,6 @@ fn may_export(registries: &Registries, record: &ResourceRecord) -> Result<(), Fa
     );
     let hint = "enable export_policy in its entry in the control plane's configuration";
     Err(Failure::permanent(Code::ConfigurationInvalid, message).with_hint(hint))
-}
-
-async fn all(store: &Store, registry: &ResourceId, kind: Kind) -> Result<Vec<ResourceRecord>, StoreError> {
-    let mut found = Vec::new();
-    loop {
-        let after = found.last().map_or(0, |record: &ResourceRecord| record.seq);
-        let page = store.resources(registry, kind, after, PAGE).await?;
-        let last = page.len() < PAGE as usize;
-        found.extend(page);
-        if last {
-            return Ok(found);
-        }
-    }
-}
-
-async fn every_import_pipeline(store: &Store) -> Result<Vec<ResourceRecord>, StoreError> {
-    let mut found = Vec::new();
-    loop {
-        let after = found.last().map_or(0, |record: &ResourceRecord| record.seq);
-        let page = store.all_resources(Kind::ImportPipeline, after, PAGE).await?;
-        let last = page.len() < PAGE as usize;
-        found.extend(page);
-        if last {
-            return Ok(found);
-        }
-    }
 }
 
 /// The snapshot of an import pipeline.

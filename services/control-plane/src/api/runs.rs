@@ -38,8 +38,8 @@ impl Api {
             id: id.clone(),
             kind: checked.kind,
             location,
-            execution: NewExecution::Own(new_execution()),
-            operation: format!("pipelineruns-{}", random::guid(&random::hex::<16>())),
+            execution: NewExecution::Own(random::execution()),
+            operation: random::operation(),
             request: checked.request,
             force_update_tag,
             origin: Origin::Request,
@@ -117,12 +117,6 @@ impl Api {
     }
 }
 
-/// The identity of a run that was never made before.
-fn new_execution() -> transship_model::ExecutionId {
-    let id = format!("run-{}", random::hex::<12>());
-    id.parse().expect("'run-' and hexadecimal digits are an execution's identity")
-}
-
 /// The trace context of a run: below the client's own span where it sent one, else a trace of its own.
 fn traceparent(client: Option<&str>) -> String {
     let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
@@ -133,7 +127,7 @@ fn traceparent(client: Option<&str>) -> String {
             && [trace, span, flags].into_iter().all(is_hex)
             && trace.bytes().any(|b| b != b'0') && span.bytes().any(|b| b != b'0'))
     });
-    valid.map_or_else(|| format!("00-{}-{}-01", random::hex::<16>(), random::hex::<8>()), str::to_owned)
+    valid.map_or_else(random::traceparent, str::to_owned)
 }
 
 #[cfg(test)]
@@ -154,6 +148,5 @@ mod tests {
             let made = traceparent(bad);
             assert!(made.len() == 55 && Some(made.as_str()) != bad, "{made}");
         }
-        assert!(new_execution() != new_execution());
     }
 }

@@ -177,7 +177,7 @@ impl Carrier {
             by: BY,
             now_ms,
         };
-        let run = automatic.put(&self.store, automatic.fresh_id()).await?;
+        let run = automatic.put(&self.store).await?;
         self.dispatch.wake();
         tracing::info!(%pipeline, run = run.name(), artifacts = batch.len(), "a schedule starts a run");
         let mut states: BTreeMap<&Repository, Vec<(String, TagState)>> = BTreeMap::new();

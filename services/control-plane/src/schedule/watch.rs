@@ -26,9 +26,6 @@ use crate::registries::Registries;
 use crate::state::{Store, StoreError};
 use crate::trigger::{Board, WatchStatus, jittered};
 
-/// The most pipelines that are read at a time.
-const PAGE: u32 = 500;
-
 /// How many registries' pipelines are looked at in parallel.
 const PARALLEL: usize = 4;
 
@@ -345,14 +342,9 @@ impl Schedules {
         {
             return Ok(Arc::clone(all));
         }
-        let (mut found, mut after) = (Vec::new(), 0);
-        loop {
-            let page = self.store.all_resources(Kind::ExportPipeline, after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.seq;
-            found.extend(page.into_iter().filter_map(|record| Scheduled::new(record, &self.registries)));
-        }
-        let all = Arc::new(found);
+        let records = self.store.every_resource(Kind::ExportPipeline, None).await?;
+        let scheduled = |record| Scheduled::new(record, &self.registries);
+        let all: Arc<Vec<Scheduled>> = Arc::new(records.into_iter().filter_map(scheduled).collect());
         *list = Some((Instant::now(), Arc::clone(&all)));
         Ok(all)
     }

@@ -4,9 +4,11 @@
 //! One code base for SQLite and PostgreSQL. Whatever writes goes through one [`writer`], which makes one
 //! transaction of what waits for it; readers have connections of their own.
 
+mod claims;
 mod dead_letters;
 mod deployments;
 mod error;
+mod every;
 mod file;
 mod folding;
 mod leases;
@@ -30,6 +32,7 @@ mod waiting;
 mod work;
 mod writer;
 
+pub use claims::{ClaimedPut, ImportClaim};
 pub use error::StoreError;
 pub use records::{
     Action, Claim, DeadLetter, DeadLetterLine, Folded, NewDeadLetter, NewExecution, NewRun, Origin, OutboxItem, OutboxRow,

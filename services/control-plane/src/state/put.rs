@@ -40,7 +40,12 @@ impl Store {
     }
 }
 
-async fn put<F>(transaction: &mut AnyConnection, key: String, decide: F) -> Result<PutOutcome, StoreError>
+/// Puts a run, inside of a transaction.
+pub(super) async fn put<F>(
+    transaction: &mut AnyConnection,
+    key: String,
+    decide: F,
+) -> Result<PutOutcome, StoreError>
 where
     F: FnOnce(Option<&RunRecord>) -> RunDecision + Send,
 {

@@ -4,14 +4,11 @@ use jiff::Timestamp;
 use transship_api::{ErrorDetail, Kind, ResourceId, RunEnd, RunRequest};
 use transship_model::{BlobName, ContainerUrl};
 
-use crate::random::{guid, hex};
+use crate::random::{self, hex};
 use crate::state::{
-    Claim, NewExecution, NewRun, Origin, PipelineSnapshot, PutOutcome, RunDecision, RunKind, RunRecord,
-    Store, StoreError,
+    Claim, ClaimedPut, ImportClaim, NewExecution, NewRun, Origin, PipelineSnapshot, PutOutcome, RunDecision,
+    RunKind, RunRecord, Store, StoreError,
 };
-
-/// How often another name is tried where one is taken: of 65,536 names a second few are.
-const NAMES: u32 = 8;
 
 /// The name of a run that starts by itself: `{pipeline}_{yyyyMMddHHmmss}_{4 hex}`, as Azure's own triggers name
 /// theirs. Clients know such a run by the `_`.
@@ -41,6 +38,27 @@ pub async fn claim_for_run(
     store.claim_import(&pipeline, &blob_url(&run.pipeline.container, blob), etag, &run.id).await
 }
 
+/// The version of a blob whose import `run` has; `None` where it has none.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn claimed_etag(
+    store: &Store,
+    run: &RunRecord,
+    blob: &BlobName,
+) -> Result<Option<String>, StoreError> {
+    let pipeline = run.pipeline.id.to_ascii_lowercase();
+    store.claimed_etag(&pipeline, &blob_url(&run.pipeline.container, blob), &run.id).await
+}
+
+/// Which run imports a blob.
+pub(super) enum Imported {
+    /// This one, which was put for it.
+    By(ResourceId),
+    /// The one that has it already; it may be deleted since.
+    ByAnother(String),
+}
+
 /// A run that is to be put under a name that is free.
 #[derive(Debug, Clone)]
 pub(crate) struct Automatic {
@@ -65,46 +83,68 @@ pub(crate) struct Automatic {
 impl Automatic {
     /// An execution of its own.
     pub(crate) fn own_execution() -> NewExecution {
-        let id = format!("run-{}", hex::<12>());
-        NewExecution::Own(id.parse().expect("hexadecimal digits are fine in an identity"))
+        NewExecution::Own(random::execution())
     }
 
     /// A resource id for it that nobody else is likely to have.
-    pub(crate) fn fresh_id(&self) -> ResourceId {
+    fn fresh_id(&self) -> ResourceId {
         let name = run_name(self.pipeline.name(), self.now_ms, &hex::<2>());
         self.pipeline.parent().child(Kind::PipelineRun, &name)
     }
 
-    /// Puts it under `id`, or under a fresh one where another run has that. Put twice under one id it is one run.
-    pub(crate) async fn put(&self, store: &Store, id: ResourceId) -> Result<ResourceId, StoreError> {
-        let mut id = id;
-        let mut tries = 0;
+    /// Puts it under a name that is free.
+    pub(crate) async fn put(mut self, store: &Store) -> Result<ResourceId, StoreError> {
         loop {
-            let new = self.new_run(id.clone());
-            let outcome = store
-                .put_run(&id, move |existing| match existing {
-                    None => RunDecision::Start(Box::new(new)),
-                    Some(run) if run.request == new.request && run.origin != Origin::Request => {
-                        RunDecision::Same
+            let (id, decide) = self.attempt();
+            if let Some(put) = put_id(store.put_run(&id, decide).await?) {
+                return Ok(put);
+            }
+            self.next_second();
+        }
+    }
+
+    /// Puts it under a name that is free, and claims its blob in the version `etag`. The claim of the run
+    /// `instead_of` is taken over.
+    pub(super) async fn put_import(
+        mut self,
+        store: &Store,
+        etag: &str,
+        instead_of: Option<String>,
+    ) -> Result<Imported, StoreError> {
+        let claim = ImportClaim {
+            pipeline: self.pipeline.key(),
+            blob_url: blob_url(&self.snapshot.container, &self.blob),
+            etag: etag.to_owned(),
+            instead_of,
+        };
+        loop {
+            let (id, decide) = self.attempt();
+            match store.put_claimed_run(&id, claim.clone(), decide).await? {
+                ClaimedPut::Taken { run } => return Ok(Imported::ByAnother(run)),
+                ClaimedPut::Put(outcome) => {
+                    if let Some(put) = put_id(*outcome) {
+                        return Ok(Imported::By(put));
                     }
-                    Some(_) => RunDecision::Refuse(409, ErrorDetail::default()),
-                })
-                .await?;
-            match outcome {
-                PutOutcome::Started(run) | PutOutcome::Unchanged(run) => return Ok(run.id),
-                PutOutcome::Refused { .. } if tries < NAMES => {
-                    tries += 1;
-                    id = self.fresh_id();
-                }
-                PutOutcome::Refused { .. } => {
-                    // Every name of this second is taken: the next second has others.
-                    return Box::pin(
-                        Self { now_ms: self.now_ms + 1000, ..self.clone() }.put(store, self.fresh_id()),
-                    )
-                    .await;
                 }
             }
+            self.next_second();
         }
+    }
+
+    /// Another name is tried: of 65,536 names a second few are taken.
+    fn next_second(&mut self) {
+        self.now_ms += 1000;
+    }
+
+    /// A fresh id, and what is decided about it: a run that has it already stays.
+    fn attempt(&self) -> (ResourceId, impl FnOnce(Option<&RunRecord>) -> RunDecision + Send + 'static) {
+        let id = self.fresh_id();
+        let new = self.new_run(id.clone());
+        let decide = move |existing: Option<&RunRecord>| match existing {
+            None => RunDecision::Start(Box::new(new)),
+            Some(_) => RunDecision::Refuse(409, ErrorDetail::default()),
+        };
+        (id, decide)
     }
 
     fn new_run(&self, id: ResourceId) -> NewRun {
@@ -130,28 +170,25 @@ impl Automatic {
             kind,
             location: None,
             execution: self.execution.clone(),
-            operation: format!("pipelineruns-{}", guid(&hex::<16>())),
+            operation: random::operation(),
             request,
             force_update_tag: None,
             origin: self.origin.clone(),
             pipeline: self.snapshot.clone(),
             blob: self.blob.clone(),
-            traceparent: format!("00-{}-{}-01", hex::<16>(), hex::<8>()),
+            traceparent: random::traceparent(),
             by: self.by.to_owned(),
             now_ms: self.now_ms,
         }
     }
 }
 
-/// Whose import a blob is: claims it for a run with the id `id`.
-pub(super) async fn claim(
-    store: &Store,
-    automatic: &Automatic,
-    etag: &str,
-    id: &ResourceId,
-) -> Result<Claim, StoreError> {
-    let url = blob_url(&automatic.snapshot.container, &automatic.blob);
-    store.claim_import(&automatic.pipeline.key(), &url, etag, id).await
+/// The run that was put; `None` where its name is taken.
+fn put_id(outcome: PutOutcome) -> Option<ResourceId> {
+    match outcome {
+        PutOutcome::Started(run) | PutOutcome::Unchanged(run) => Some(run.id),
+        PutOutcome::Refused { .. } => None,
+    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ use transship_storage::{Container, ETag, ListedBlob};
 use super::decide::{Decision, Rules, Sight, decide_blob};
 use super::inspect::{Look, inspect};
 use super::memory::{Listing, Memory};
-use super::run::{Automatic, claim};
+use super::run::{Automatic, Imported};
 use crate::clock::now_ms;
 use crate::dispatch::Wake;
 use crate::fold::with_hint;
-use crate::state::{Claim, NewExecution, Origin, PipelineSnapshot, SeenBlob, SeenVerdict, Store};
+use crate::state::{
+    NewExecution, Origin, PipelineSnapshot, RunState, SeenBlob, SeenVerdict, Store, StoreError,
+};
 
 /// The most pages of 5,000 blobs that one look takes.
 const MAX_PAGES: usize = 50;
@@ -39,8 +41,10 @@ pub(super) struct Scan<'a> {
     pub(super) container: Arc<dyn Container>,
     pub(super) rules: Rules,
     pub(super) memory: &'a Mutex<Memory>,
-    /// An import of which the importer says that it is under way.
-    pub(super) heard: Option<(Execution, Part)>,
+    /// Imports of which the importer says that they are under way.
+    pub(super) heard: Vec<(Execution, Part)>,
+    /// Whether somebody wants the blob imported once more where its run failed or was deleted.
+    pub(super) again: bool,
 }
 
 /// What a look at everything came to.
@@ -131,23 +135,34 @@ impl Scan<'_> {
                 None => return Ok(()),
             },
         };
-        if self.memory().is_settled(&name, &etag.0) {
+        if !self.again && self.memory().is_settled(&name, &etag.0) {
             return Ok(());
         }
         let before = self.store.seen_blob(self.key, &name, &etag.0).await.map_err(Failure::from)?;
-        if before.as_ref().is_some_and(|seen| matches!(seen.verdict, SeenVerdict::Imported { .. })) {
+        let owner = before.as_ref().and_then(|seen| match &seen.verdict {
+            SeenVerdict::Imported { run, .. } => Some(run.clone()),
+            _ => None,
+        });
+        if let Some(run) = &owner
+            && !(self.again && self.did_not_deliver(run).await.map_err(Failure::from)?)
+        {
             self.memory().settle(&name, &etag.0);
             return Ok(());
         }
         let modified_ms = modified.map(|modified| modified.as_millisecond());
         let first_ms = before.as_ref().map_or(self.rules.now_ms, |seen| seen.first_ms);
         let sight = Sight { length, modified_ms, copying, first_ms, inspected: None };
-        let (decision, look) = match decide_blob(&sight, &self.rules) {
-            Decision::Inspect => {
+        let (decision, look) = match (owner, decide_blob(&sight, &self.rules)) {
+            // What was a bundle is one.
+            (Some(run), _) => {
+                let note = format!("once more, since the run {run} did not import it");
+                (Decision::Import { note: Some(note) }, None)
+            }
+            (None, Decision::Inspect) => {
                 let Some(look) = self.look(&name, &etag).await? else { return Ok(()) };
                 (decide_blob(&Sight { inspected: Some(&look.inspected), ..sight }, &self.rules), Some(look))
             }
-            decision => (decision, None),
+            (None, decision) => (decision, None),
         };
         let made_by = look.and_then(|look| look.made_by);
         let Some(verdict) = self.act(&name, &etag.0, decision, made_by).await? else { return Ok(()) };
@@ -180,7 +195,7 @@ impl Scan<'_> {
 
     /// Whether the importer has said something of this part, read from this container.
     async fn has_begun(&self, execution: &Execution, part: Part) -> Result<bool, Failure> {
-        if self.heard.as_ref().is_some_and(|(heard, of)| heard == execution && *of == part) {
+        if self.heard.iter().any(|(heard, of)| heard == execution && *of == part) {
             return Ok(true);
         }
         let parts = self.store.parts(execution).await.map_err(Failure::from)?;
@@ -228,23 +243,31 @@ impl Scan<'_> {
             by: BY,
             now_ms,
         };
-        let id = automatic.fresh_id();
-        let claimed = claim(self.store, &automatic, etag, &id).await.map_err(Failure::from)?;
-        let id = match claimed {
-            Claim::Mine => id,
-            Claim::Taken { run } => {
-                let Ok(owner) = run.parse::<ResourceId>() else { return Ok(run) };
-                // Whoever claimed it may have died before its run was there. Put under the same id, there is one.
-                match self.store.run(&owner).await.map_err(Failure::from)? {
-                    Some(_) => return Ok(run),
-                    None => owner,
+        let put = async |instead_of| {
+            automatic.clone().put_import(self.store, etag, instead_of).await.map_err(Failure::from)
+        };
+        let run = match put(None).await? {
+            Imported::By(run) => run,
+            Imported::ByAnother(owner) => {
+                if !(self.again && self.did_not_deliver(&owner).await.map_err(Failure::from)?) {
+                    return Ok(owner);
+                }
+                match put(Some(owner)).await? {
+                    Imported::By(run) => run,
+                    Imported::ByAnother(run) => return Ok(run),
                 }
             }
         };
-        let run = automatic.put(self.store, id).await.map_err(Failure::from)?;
         self.dispatch.wake();
         tracing::info!(pipeline = %self.pipeline, blob = %name, run = run.name(), "a bundle has arrived");
         Ok(run.to_string())
+    }
+
+    /// Whether a run is over, or was deleted, and did not import its bundle as far as anybody knows.
+    async fn did_not_deliver(&self, run: &str) -> Result<bool, StoreError> {
+        let Ok(id) = run.parse() else { return Ok(true) };
+        let run = self.store.run_stands(&id).await?;
+        Ok(run.is_none_or(|run| matches!(run.state, RunState::Failed { .. })))
     }
 
     /// Forgets what the visible list says of blobs that are gone. What was seen since the listing began stays.

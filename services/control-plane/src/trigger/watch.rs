@@ -1,25 +1,23 @@
 //! The triggers of all import pipelines, as one service of the process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use transship_api::{ImportPipeline, Kind, ResourceId};
-use transship_messages::{Fact, FactBody};
-use transship_model::{BlobName, Code, ContainerUrl, Failure, Stage};
+use transship_model::{BlobName, Execution, Failure, Part};
 use transship_storage::{Access, Containers};
 
+use super::adopt::Adoptions;
 use super::decide::Rules;
 use super::memory::Memory;
 use super::scan::Scan;
 use super::{Board, WatchStatus};
 use crate::clock::now_ms;
 use crate::dispatch::Wake;
-use crate::facts::Adopt;
 use crate::notify::BlobHint;
 use crate::random::hex;
 use crate::registries::Registries;
@@ -32,14 +30,8 @@ const HINTS: usize = 1_000;
 /// How many pipelines are looked at in parallel, and hints.
 const PARALLEL: usize = 4;
 
-/// The most pipelines that are read at a time.
-const PAGE: u32 = 500;
-
-/// How often a container is listed at most because of facts of an import that nobody here asked for.
-const ADOPTION_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long facts wait for that.
-const ADOPTION_PATIENCE: Duration = Duration::from_secs(30);
+/// How old the list of pipelines may be that hints and facts are compared with.
+const LIST_AGE: Duration = Duration::from_secs(2);
 
 /// How the triggers work.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +53,7 @@ impl Default for TriggerSettings {
 
 /// The triggers of all import pipelines.
 pub struct SourceTrigger {
-    store: Store,
+    pub(super) store: Store,
     registries: Arc<Registries>,
     containers: Arc<Containers>,
     settings: TriggerSettings,
@@ -69,8 +61,8 @@ pub struct SourceTrigger {
     holder: String,
     board: Board,
     memories: Mutex<HashMap<String, Arc<Mutex<Memory>>>>,
-    looked: Mutex<HashMap<ContainerUrl, Instant>>,
-    adopting: tokio::sync::Mutex<()>,
+    list: tokio::sync::Mutex<Option<(Instant, Arc<Vec<Watched>>)>>,
+    pub(super) adoptions: Adoptions,
     dispatch: Wake,
     wake: Notify,
     hints: mpsc::Sender<Hint>,
@@ -82,8 +74,16 @@ pub struct SourceTrigger {
 enum Hint {
     /// A blob, for every pipeline of its container.
     Blob(BlobHint),
-    /// A blob for one pipeline, by its key, or anything.
-    For(String, Option<BlobName>),
+    /// A blob for one pipeline, or anything.
+    For(ResourceId, Option<BlobName>),
+}
+
+/// A pipeline whose trigger is on.
+pub(super) struct Watched {
+    pub(super) record: ResourceRecord,
+    key: String,
+    /// The pipeline as it is, or why it cannot be used.
+    pub(super) snapshot: Result<PipelineSnapshot, Failure>,
 }
 
 impl SourceTrigger {
@@ -103,8 +103,8 @@ impl SourceTrigger {
             holder: hex::<8>(),
             board: Board::default(),
             memories: Mutex::default(),
-            looked: Mutex::default(),
-            adopting: tokio::sync::Mutex::default(),
+            list: tokio::sync::Mutex::default(),
+            adoptions: Adoptions::default(),
             dispatch: Wake::default(),
             wake: Notify::new(),
             hints,
@@ -123,10 +123,10 @@ impl SourceTrigger {
         blobs.into_iter().for_each(|blob| self.hint(Hint::Blob(blob)));
     }
 
-    /// A pipeline is said to have something to import: this blob, or nobody says which. One whose trigger is switched
-    /// off imports nothing all the same.
+    /// A pipeline is said to have something to import: this blob, or nobody says which. A blob whose run failed or was
+    /// deleted is imported once more. A pipeline whose trigger is switched off imports nothing all the same.
     pub fn look(&self, pipeline: &ResourceId, blob: Option<BlobName>) {
-        self.hint(Hint::For(pipeline.key(), blob));
+        self.hint(Hint::For(pipeline.clone(), blob));
     }
 
     fn hint(&self, hint: Hint) {
@@ -168,15 +168,14 @@ impl SourceTrigger {
             Ok(pipelines) => pipelines,
             Err(error) => return tracing::warn!(%error, "the pipelines cannot be read; they are read again"),
         };
-        let keys: std::collections::HashSet<String> =
-            pipelines.iter().map(|record| record.id.key()).collect();
+        let keys: HashSet<&str> = pipelines.iter().map(|watched| &*watched.key).collect();
         self.board.retain(|pipeline| keys.contains(pipeline));
-        self.memories.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| keys.contains(key));
-        stream::iter(&pipelines).for_each_concurrent(PARALLEL, |record| self.everything_of(record)).await;
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| keys.contains(&**key));
+        stream::iter(&pipelines).for_each_concurrent(PARALLEL, |watched| self.everything_of(watched)).await;
     }
 
-    async fn everything_of(&self, record: &ResourceRecord) {
-        let key = record.id.key();
+    async fn everything_of(&self, watched: &Watched) {
+        let key = &watched.key;
         let seconds = u32::try_from(self.settings.interval.as_secs()).unwrap_or(u32::MAX).saturating_mul(2);
         let lease = self
             .store
@@ -184,44 +183,44 @@ impl SourceTrigger {
             .await;
         match lease {
             Ok(true) => {}
-            Ok(false) => return self.board.elsewhere(&key),
-            Err(error) => return self.board.failed(&key, &error.into()),
+            Ok(false) => return self.board.elsewhere(key),
+            Err(error) => return self.board.failed(key, &error.into()),
         }
-        match self.scan(record, None).await {
+        match self.scan(watched, &[]).await {
             Ok(()) => {}
-            Err(failure) => self.board.failed(&key, &failure),
+            Err(failure) => self.board.failed(key, &failure),
         }
     }
 
-    /// Lists one container. `heard` is an import of it that is known to be under way.
-    async fn scan(&self, record: &ResourceRecord, heard: Option<&Fact>) -> Result<(), Failure> {
-        let key = record.id.key();
-        let snapshot = import_snapshot(&self.registries, record)?;
+    /// Lists one container. `heard` are imports of it that are known to be under way.
+    pub(super) async fn scan(&self, watched: &Watched, heard: &[(Execution, Part)]) -> Result<(), Failure> {
+        let (key, snapshot) = (&watched.key, watched.snapshot.as_ref().map_err(Clone::clone)?);
         let container =
             self.containers.open(&snapshot.container, snapshot.credential.as_ref(), Access::LIST).await?;
-        let memory = self.memory(&key);
-        let heard = heard.map(|fact| (fact.execution.clone(), fact.part));
-        let scan = Scan { heard, ..self.scan_of(record, &key, &snapshot, container, &memory) };
+        let memory = self.memory(key);
+        let scan = self.scan_of(watched, snapshot, container, &memory, heard);
         let outcome = scan.everything().await?;
-        self.board.checked(&key, now_ms(), outcome.seen, outcome.problem);
+        self.board.checked(key, now_ms(), outcome.seen, outcome.problem);
         Ok(())
     }
 
     fn scan_of<'a>(
         &'a self,
-        record: &'a ResourceRecord,
-        key: &'a str,
+        watched: &'a Watched,
         snapshot: &'a PipelineSnapshot,
         container: Arc<dyn transship_storage::Container>,
         memory: &'a Mutex<Memory>,
+        heard: &[(Execution, Part)],
     ) -> Scan<'a> {
         let rules = Rules {
             max_age_days: self.settings.max_age_days,
             announce_grace_ms: i64::try_from(self.settings.announce_grace.as_millis()).unwrap_or(i64::MAX),
             now_ms: now_ms(),
         };
-        let (store, dispatch, pipeline) = (&self.store, &self.dispatch, &record.id);
-        Scan { store, dispatch, pipeline, key, snapshot, container, rules, memory, heard: None }
+        let (store, dispatch, pipeline, key) =
+            (&self.store, &self.dispatch, &watched.record.id, &*watched.key);
+        let heard = heard.to_vec();
+        Scan { store, dispatch, pipeline, key, snapshot, container, rules, memory, heard, again: false }
     }
 
     fn memory(&self, key: &str) -> Arc<Mutex<Memory>> {
@@ -236,101 +235,82 @@ impl SourceTrigger {
     }
 
     async fn look_at(&self, hint: &Hint) {
-        let pipelines = match self.enabled().await {
+        let read = match hint {
+            Hint::Blob(_) => self.recent().await,
+            // As it is now: it may have been made a moment ago.
+            Hint::For(pipeline, _) => self.only(pipeline).await.map(Arc::new),
+        };
+        let pipelines = match read {
             Ok(pipelines) => pipelines,
             Err(error) => return tracing::warn!(%error, "the pipelines cannot be read, and a hint is lost"),
         };
-        for record in &pipelines {
+        for watched in pipelines.iter() {
             let looked = match hint {
-                Hint::Blob(blob) => self.look_for(record, |container| blob.blob_in(container)).await,
-                Hint::For(key, _) if *key != record.id.key() => continue,
-                Hint::For(_, Some(blob)) => self.look_for(record, |_| Some(blob.clone())).await,
-                Hint::For(_, None) => self.scan(record, None).await,
+                Hint::Blob(blob) => match &watched.snapshot {
+                    Ok(snapshot) => match blob.blob_in(&snapshot.container) {
+                        Some(blob) => self.look_for(watched, &blob, &[], false).await,
+                        None => Ok(()),
+                    },
+                    Err(failure) => Err(failure.clone()),
+                },
+                Hint::For(_, Some(blob)) => self.look_for(watched, blob, &[], true).await,
+                Hint::For(_, None) => self.scan(watched, &[]).await,
             };
             if let Err(failure) = looked {
-                self.board.failed(&record.id.key(), &failure);
+                self.board.failed(&watched.key, &failure);
             }
         }
     }
 
-    async fn look_for(
+    /// Looks at one blob, for which no right to list is needed. `heard` are imports that are known to be under way;
+    /// `again`, whether it is imported once more where its run failed.
+    pub(super) async fn look_for(
         &self,
-        record: &ResourceRecord,
-        blob: impl Fn(&ContainerUrl) -> Option<BlobName>,
+        watched: &Watched,
+        blob: &BlobName,
+        heard: &[(Execution, Part)],
+        again: bool,
     ) -> Result<(), Failure> {
-        let snapshot = import_snapshot(&self.registries, record)?;
-        let Some(blob) = blob(&snapshot.container) else { return Ok(()) };
-        // A hint needs no right to list.
+        let snapshot = watched.snapshot.as_ref().map_err(Clone::clone)?;
         let container =
             self.containers.open(&snapshot.container, snapshot.credential.as_ref(), Access::READ).await?;
-        let key = record.id.key();
-        let memory = self.memory(&key);
-        self.scan_of(record, &key, &snapshot, container, &memory).one(&blob).await
+        let memory = self.memory(&watched.key);
+        Scan { again, ..self.scan_of(watched, snapshot, container, &memory, heard) }.one(blob).await
     }
 
-    async fn is_known(&self, fact: &Fact) -> Result<bool, StoreError> {
-        let runs = self.store.runs_of_execution(&fact.execution.id).await?;
-        Ok(runs.iter().any(|run| run.execution == fact.execution && run.view.covers(fact.part.number)))
-    }
-
-    fn may_look(&self, container: &ContainerUrl) -> bool {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        looked.retain(|_, at| now.duration_since(*at) < ADOPTION_PAUSE);
-        if looked.contains_key(container) {
-            return false;
+    /// The pipelines whose trigger is on, as they are or were a moment ago.
+    pub(super) async fn recent(&self) -> Result<Arc<Vec<Watched>>, StoreError> {
+        let mut list = self.list.lock().await;
+        if let Some((read, all)) = list.as_ref()
+            && read.elapsed() < LIST_AGE
+        {
+            return Ok(Arc::clone(all));
         }
-        looked.insert(container.clone(), now);
-        true
+        let all = Arc::new(self.enabled().await?);
+        *list = Some((Instant::now(), Arc::clone(&all)));
+        Ok(all)
+    }
+
+    /// This pipeline, where its trigger is on.
+    async fn only(&self, pipeline: &ResourceId) -> Result<Vec<Watched>, StoreError> {
+        let record = self.store.resource(pipeline).await?;
+        Ok(record.into_iter().filter_map(|record| self.watched(record)).collect())
+    }
+
+    fn watched(&self, record: ResourceRecord) -> Option<Watched> {
+        let key = record.id.key();
+        (record.kind == Kind::ImportPipeline && is_enabled(&record)).then(|| Watched {
+            key,
+            snapshot: import_snapshot(&self.registries, &record),
+            record,
+        })
     }
 
     /// The import pipelines whose trigger is on.
-    async fn enabled(&self) -> Result<Vec<ResourceRecord>, StoreError> {
-        let mut found: Vec<ResourceRecord> = Vec::new();
-        let mut after = 0;
-        loop {
-            let page = self.store.all_resources(Kind::ImportPipeline, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(found) };
-            after = last.seq;
-            found.extend(page.into_iter().filter(is_enabled));
-        }
+    async fn enabled(&self) -> Result<Vec<Watched>, StoreError> {
+        let records = self.store.every_resource(Kind::ImportPipeline, None).await?;
+        Ok(records.into_iter().filter_map(|record| self.watched(record)).collect())
     }
-}
-
-/// The import of a bundle that was announced to a pipeline whose trigger is on, such as by a copier of another cloud,
-/// becomes a run.
-#[async_trait]
-impl Adopt for SourceTrigger {
-    async fn adopt(&self, fact: &Fact) -> Result<bool, Failure> {
-        let container = fact.target.as_ref().or(match &fact.body {
-            FactBody::ArtifactImported { container, .. } | FactBody::BundleImported { container, .. } => {
-                Some(container)
-            }
-            FactBody::Failed { container, .. } => container.as_ref(),
-            _ => None,
-        });
-        let Some(container) = container.filter(|_| fact.stage == Stage::Importer) else { return Ok(false) };
-        // Facts of one import come together: the others wait for what the first one finds.
-        let _adopting = self.adopting.lock().await;
-        if self.is_known(fact).await? {
-            return Ok(true);
-        }
-        if self.may_look(container) {
-            for record in self.enabled().await? {
-                let snapshot = import_snapshot(&self.registries, &record);
-                if snapshot.is_ok_and(|found| found.container == *container) {
-                    let scan = self.scan(&record, Some(fact));
-                    tokio::time::timeout(ADOPTION_PATIENCE, scan).await.map_err(|_| slow(container))??;
-                }
-            }
-        }
-        Ok(self.is_known(fact).await?)
-    }
-}
-
-fn slow(container: &ContainerUrl) -> Failure {
-    let message = format!("{container} was not listed within {} s", ADOPTION_PATIENCE.as_secs());
-    Failure::transient(Code::StorageUnavailable, message)
 }
 
 /// A pipeline that cannot be read is looked at, so that its trigger says what is wrong.

@@ -18,7 +18,7 @@ use transship_storage::Metadata;
 use crate::bundles::{archive, bundle, other_tar};
 use crate::scene::{Inbox, Running, Scene, until};
 
-const NOWHERE: &str = "http://127.0.0.1:9";
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:9";
 
 pub(crate) fn trigger(scene: &Scene, settings: TriggerSettings) -> Arc<SourceTrigger> {
     let (registries, containers) = (Arc::clone(&scene.registries), Arc::clone(&scene.containers));
@@ -26,7 +26,7 @@ pub(crate) fn trigger(scene: &Scene, settings: TriggerSettings) -> Arc<SourceTri
 }
 
 /// A trigger that lists so seldom that it does not.
-fn by_hand() -> TriggerSettings {
+pub(crate) fn by_hand() -> TriggerSettings {
     TriggerSettings { interval: Duration::from_secs(3600), ..TriggerSettings::default() }
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn run_in_background(trigger: &Arc<SourceTrigger>) -> Running {
     Running::start(|stop| async move { trigger.run(stop).await })
 }
 
-fn hint(inbox: &Inbox, blob: &str) -> Result<Vec<BlobHint>> {
+pub(crate) fn hint(inbox: &Inbox, blob: &str) -> Result<Vec<BlobHint>> {
     Ok(vec![BlobHint::new(&inbox.rig.url.parse()?, &blob.parse()?)])
 }
 
@@ -173,24 +173,24 @@ async fn a_token_without_the_right_to_list_is_told_and_hints_work_all_the_same()
     Ok(())
 }
 
-fn execution(id: &str) -> Execution {
+pub(crate) fn execution(id: &str) -> Execution {
     Execution { id: id.parse().expect("an identity"), generation: 7 }
 }
 
 /// The metadata of a bundle that a copier will announce to the pipeline `inbox`.
-fn announced(execution: &Execution) -> Result<Metadata> {
+pub(crate) fn announced(execution: &Execution) -> Result<Metadata> {
     let mut metadata = bundle_metadata(execution, Part::ONLY, &Digest::sha256(b""));
     announce(&mut metadata, Some(&"source.inbox".parse()?));
     Ok(metadata)
 }
 
 /// What the importer says.
-fn fact(inbox: &Inbox, execution: &Execution, body: FactBody) -> Result<Fact> {
+pub(crate) fn fact(inbox: &Inbox, execution: &Execution, body: FactBody) -> Result<Fact> {
     let (execution, part, stage) = (execution.clone(), Part::ONLY, Stage::Importer);
     Ok(Fact { execution, part, stage, attempt: 1, target: Some(inbox.rig.url.parse()?), at_ms: 1, body })
 }
 
-fn imported(inbox: &Inbox, blob: &str) -> Result<FactBody> {
+pub(crate) fn imported(inbox: &Inbox, blob: &str) -> Result<FactBody> {
     Ok(FactBody::BundleImported {
         pipeline: "source.inbox".parse()?,
         container: inbox.rig.url.parse()?,
@@ -261,7 +261,7 @@ async fn an_import_of_an_export_of_this_control_plane_is_shown_too_and_ends_with
     Ok(())
 }
 
-async fn export(scene: &Scene) -> Result<RunRecord> {
+pub(crate) async fn export(scene: &Scene) -> Result<RunRecord> {
     use transship_api::Kind;
     use transship_control_plane::state::{Action, NewRun, PipelineSnapshot};
     let id = crate::scene::registry().child(Kind::PipelineRun, "export");
