@@ -142,6 +142,12 @@ impl Default for WatchdogConfig {
 }
 
 impl Config {
+    /// What the hosts of vaults end with, where a template puts one together: the first suffix of those that are asked.
+    pub(crate) fn secrets_suffix(&self) -> String {
+        let suffix = self.secrets.vault_suffixes.iter().find_map(|host| host.strip_prefix('.'));
+        suffix.unwrap_or("vault.azure.net").to_owned()
+    }
+
     /// How the triggers work.
     pub(crate) fn trigger_settings(&self) -> TriggerSettings {
         let TriggerConfig { interval_seconds, max_age_days, announce_grace_seconds } = self.trigger;
@@ -222,6 +228,7 @@ mod tests {
         assert!(config.check().is_empty(), "{:?}", config.check());
         assert!(!format!("{config:?}").contains("CANARY"));
         assert_eq!(config.runtime_settings(), RuntimeSettings::default());
+        assert_eq!(config.secrets_suffix(), "vault.azure.net");
         let kept = Config { state: StateConfig { retention_days: 30, ..config.state.clone() }, ..config };
         assert_eq!(kept.runtime_settings().watch.retention, Duration::from_secs(30 * 24 * 3600));
         let bad = json!({
@@ -249,5 +256,18 @@ mod tests {
             "registries.source",
         ];
         assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn vaults_of_templates_are_in_the_cloud_whose_vaults_are_asked() {
+        for (suffixes, expected) in [
+            (json!([".vault.azure.cn", ".vault.azure.net"]), "vault.azure.cn"),
+            (json!(["kv.vault.azure.cn", ".vault.usgovcloudapi.net"]), "vault.usgovcloudapi.net"),
+            (json!([]), "vault.azure.net"),
+        ] {
+            let settings = json!({ "broker": {}, "state": {}, "secrets": { "vault_suffixes": suffixes } });
+            let config: Config = serde_json::from_value(settings).unwrap();
+            assert_eq!(config.secrets_suffix(), expected);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use transship_api::{Kind, ResourceId};
+use transship_bus::{Bus, BusState, Inbox, WorkQueue};
 use transship_host::Process;
 use transship_model::{BlobName, Code, Failure, Secret};
 use transship_storage::Containers;
@@ -23,6 +24,9 @@ use crate::trigger::{SourceTrigger, WatchStatus};
 
 /// How often the state is asked whether it answers.
 const PROBE: Duration = Duration::from_secs(5);
+
+/// How often the broker is asked who consumes its queues.
+const ATTEND: Duration = Duration::from_secs(15);
 
 /// Runs the service until the process is asked to stop, then gives back what it holds.
 ///
@@ -76,6 +80,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
         limits: config.limits,
         wake: core.wake.clone(),
     };
+    let (unattended_now, unattended) = watch::channel(Vec::new());
     let hints = Arc::new(Listeners { trigger: Arc::clone(&trigger), schedules: Arc::clone(&schedules) });
     let parts = ServerParts {
         auth,
@@ -84,6 +89,8 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
         public_url: config.api.public_url.clone(),
         is_tls: bound.is_tls,
         address: bound.address,
+        vault_suffix: config.secrets_suffix(),
+        unattended,
     };
     let router = Server::new(api, parts).router();
     let runtime = Runtime { core, preflight: containers, settings: config.runtime_settings() };
@@ -100,6 +107,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), Failure> {
         () = work => {}
         never = transship_stage::show(bus.state(), &process.metrics) => match never {},
         never = probe(&store, told) => match never {},
+        never = attend(bus.as_ref(), unattended_now) => match never {},
     }
     close(bus.as_ref(), &store, stop).await;
     Ok(())
@@ -115,8 +123,26 @@ async fn probe(store: &Store, told: watch::Sender<Result<(), String>>) -> Infall
     }
 }
 
+/// Asks the broker now and then which queues of work nobody consumes, for ever. A broker that does not say is another
+/// problem, which the readiness tells.
+async fn attend(bus: &dyn Bus, told: watch::Sender<Vec<String>>) -> Infallible {
+    loop {
+        let mut unattended = Vec::new();
+        if *bus.state().borrow() == BusState::Ready {
+            for queue in WorkQueue::ALL {
+                let looked = bus.look(Inbox::Work(queue)).await;
+                if looked.is_ok_and(|look| look.consumers == 0) {
+                    unattended.push(queue.name().to_owned());
+                }
+            }
+        }
+        told.send_replace(unattended);
+        tokio::time::sleep(ATTEND).await;
+    }
+}
+
 /// Gives back what the process holds. What was not done stands in the store.
-async fn close(bus: &dyn transship_bus::Bus, store: &Store, stop: CancellationToken) {
+async fn close(bus: &dyn Bus, store: &Store, stop: CancellationToken) {
     stop.cancel();
     bus.close().await;
     store.close().await;

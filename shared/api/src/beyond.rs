@@ -12,6 +12,9 @@ pub struct Health {
     pub ready: bool,
     /// Why not: `dependency: reason`, each.
     pub reasons: Vec<String>,
+    /// The queues of work that no service consumes, as far as the broker says so: work for them waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unattended: Vec<String>,
 }
 
 /// A message that was given up, by a stage or by the broker.
@@ -58,6 +61,9 @@ pub struct SeenBlobView {
     /// The run that imports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// How that run stands: `Waiting`, `Running`, `Succeeded`, `Failed`, or `Deleted` where it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_status: Option<String>,
     /// Why it waits or is not imported, and what to do about it; of one that is imported, what copying stripped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -173,6 +173,16 @@ fn judge_health(asked: Result<Asked, Problem>, now: Timestamp) -> Vec<Check> {
                 .hint("runs are accepted meanwhile, and start once it is there again: look at it, and at the control plane's log")
         })),
     }
+    checks.extend(health.unattended.iter().map(|queue| {
+        // The queue of `exporter.parts` is the exporter's.
+        let stage = queue.split('.').next().unwrap_or(queue);
+        Check::new(
+            "stages",
+            Status::Warning,
+            format!("no {stage} is connected: nobody takes work from {queue}"),
+        )
+        .hint(format!("start transship-{stage}, or look at its log; work waits for it meanwhile"))
+    }));
     checks
 }
 
@@ -314,6 +324,13 @@ mod tests {
         assert_eq!(checks[2].message, "broker: away");
         assert!(checks[2].hint.is_some());
         assert_eq!(conclude(&checks), Exit::Failed);
+        let body =
+            json!({"version": "1", "ready": true, "reasons": [], "unattended": ["blob-copier.copies"]});
+        let alone = Asked { status: 200, date: None, body };
+        let checks = judge_health(Ok(alone), now());
+        assert_eq!(statuses(&checks)[3..], [("stages", Status::Warning)]);
+        assert!(checks[3].message.contains("no blob-copier is connected"), "{}", checks[3].message);
+        assert_eq!(conclude(&checks), Exit::Done, "a stage may be meant to be elsewhere");
         let refused = judge_health(Err(Problem::new(Exit::Credentials, "no").hint("a token")), now());
         assert_eq!(statuses(&refused), [("control plane", good), ("authentication", bad)]);
         assert_eq!(

@@ -14,7 +14,7 @@ use crate::control::{ControlPlane, check_old_name};
 use crate::exit::{Exit, Problem};
 use crate::hints::{Doer, reword};
 use crate::registry::connect;
-use crate::report::{json, resources};
+use crate::report::{json, lookups};
 use crate::screen::Screen;
 
 /// Shows where an artifact is.
@@ -38,7 +38,7 @@ pub(crate) async fn artifact(
         OutputFormat::Table => {
             let found: Vec<ArtifactSighting> =
                 values.iter().map(|value| typed(value, &what)).collect::<Result<_, _>>()?;
-            screen.data(&resources::sightings(&found));
+            screen.data(&lookups::sightings(&found));
         }
     }
     Ok(Exit::Done)
@@ -57,7 +57,7 @@ pub(crate) async fn blob(args: &BlobArgs, format: OutputFormat, screen: &Screen)
         OutputFormat::Table => {
             let seen: Vec<SeenBlobView> =
                 values.iter().map(|value| typed(value, &what)).collect::<Result<_, _>>()?;
-            resources::seen_blobs(&seen)
+            lookups::seen_blobs(&seen)
         }
     });
     // An empty list may mean that the container could not be listed.

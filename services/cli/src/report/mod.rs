@@ -1,6 +1,7 @@
 //! The result of a command that moves artifacts: what became of each, and what it came to. As a table for a
 //! person, as one JSON document for a program.
 
+pub(crate) mod lookups;
 pub(crate) mod resources;
 mod table;
 pub(crate) use table::{numbers, plain, short, text};

@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 use transship_api::{
-    ArtifactSighting, Deployment, ExportPipeline, ExportTarget, ImportPipeline, PipelineRun, ResourceId,
-    RouteResource, SeenBlobView, StageProgress,
+    Deployment, ExportPipeline, ExportTarget, ImportPipeline, PipelineRun, ResourceId, RouteResource,
+    StageProgress,
 };
 
 use super::units::{bytes, seconds};
-use super::{numbers, plain, short, text};
+use super::{numbers, plain, text};
 use crate::screen::clean;
 
 /// The longest message in a table, in characters; `show` has all of it.
@@ -23,7 +23,7 @@ pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     facts.map(|(name, value)| format!("{name:width$}  {}\n", clean(value))).collect()
 }
 
-fn or_dash(text: Option<&str>) -> String {
+pub(super) fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).map_or("-".to_owned(), clean)
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn route(route: &RouteResource) -> String {
     ])
 }
 
-fn last_segment(id: &str) -> &str {
+pub(super) fn last_segment(id: &str) -> &str {
     id.rsplit('/').next().unwrap_or(id)
 }
 
@@ -265,39 +265,6 @@ fn stages(stages: &[StageProgress]) -> String {
             bytes(stage.bytes.skipped),
             bytes(stage.bytes.failed),
             bytes(stage.bytes.discovered),
-        ]);
-    }
-    text(&table)
-}
-
-/// The runs that carried an artifact, the newest first, and how far it came in each.
-pub(crate) fn sightings(sightings: &[ArtifactSighting]) -> String {
-    let mut table = plain(["RUN", "STARTED", "STATUS", "RESULT", "STAGE", "DIGEST", "MESSAGE"]);
-    for ArtifactSighting { run, status, start_time, artifact, .. } in sightings {
-        table.add_row([
-            clean(last_segment(run)),
-            clean(start_time.get(..19).unwrap_or(start_time)),
-            clean(status),
-            clean(&artifact.result),
-            clean(&artifact.stage),
-            artifact.digest.as_deref().map_or("-".to_owned(), |digest| clean(&short(digest))),
-            or_dash(artifact.message.as_deref()),
-        ]);
-    }
-    text(&table)
-}
-
-/// What a trigger sees, and why it does what it does.
-pub(crate) fn seen_blobs(blobs: &[SeenBlobView]) -> String {
-    let mut table = plain(["BLOB", "BYTES", "VERDICT", "RUN", "REASON"]);
-    numbers(&mut table, 1);
-    for blob in blobs {
-        table.add_row([
-            clean(&blob.blob),
-            bytes(blob.length),
-            clean(&blob.verdict),
-            or_dash(blob.run.as_deref().map(last_segment)),
-            or_dash(blob.reason.as_deref()),
         ]);
     }
     text(&table)

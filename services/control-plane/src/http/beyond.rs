@@ -15,7 +15,7 @@ use crate::check::shown as shown_text;
 use crate::clock::shown;
 use crate::dead_letters::{Requeued, requeue};
 use crate::refusal::Refusal;
-use crate::state::{DeadLetterLine, SeenBlob, SeenVerdict};
+use crate::state::{DeadLetterLine, RunState, SeenBlob, SeenVerdict};
 use crate::trigger::WatchStatus;
 
 /// How many runs are named that carried an artifact.
@@ -25,7 +25,8 @@ impl Server {
     pub(super) fn health(&self) -> Response {
         let reasons = self.readiness.reasons();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        json(StatusCode::OK, &Health { version, ready: reasons.is_empty(), reasons })
+        let unattended = self.unattended.borrow().clone();
+        json(StatusCode::OK, &Health { version, ready: reasons.is_empty(), reasons, unattended })
     }
 
     pub(super) async fn dead_letters(&self, asked: &Asked, query: &Query) -> Result<Response, Refusal> {
@@ -87,7 +88,10 @@ impl Server {
             link.append_pair("$top", &paging.top.to_string()).append_pair("after", last.blob.as_str());
             format!("{}{}?{}", asked.base, asked.path, link.finish())
         });
-        let value = blobs.into_iter().map(seen).collect();
+        let mut value = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            value.push(self.seen(blob).await?);
+        }
         Ok(json(StatusCode::OK, &Page::<SeenBlobView> { value, next_link }))
     }
 
@@ -134,6 +138,42 @@ impl Server {
         }
         Ok(json(StatusCode::OK, &Page { value, next_link: None }))
     }
+
+    async fn seen(&self, blob: SeenBlob) -> Result<SeenBlobView, Refusal> {
+        let (verdict, run, reason, until) = match blob.verdict {
+            SeenVerdict::Imported { run, note } => ("Imported", Some(run), note, None),
+            SeenVerdict::Waiting { reason, until_ms } => {
+                ("Waiting", None, Some(reason), Some(shown(until_ms)))
+            }
+            SeenVerdict::Ignored { reason } => ("Ignored", None, Some(reason), None),
+        };
+        let stands = match run.as_deref().map(str::parse) {
+            Some(Ok(id)) => self.api.store.run_stands(&id).await.map_err(unavailable)?,
+            _ => None,
+        };
+        let (run_status, reason) = match (&run, stands.map(|run| run.state)) {
+            (None, _) => (None, reason),
+            (Some(_), None) => (Some("Deleted"), Some(with_note(AGAIN, reason))),
+            (Some(_), Some(RunState::Waiting { .. })) => (Some("Waiting"), reason),
+            (Some(_), Some(RunState::Running)) => (Some("Running"), reason),
+            (Some(_), Some(RunState::Succeeded { .. })) => (Some("Succeeded"), reason),
+            (Some(_), Some(RunState::Failed { message, .. })) => {
+                (Some("Failed"), Some(with_note(&format!("{message}; {AGAIN}"), reason)))
+            }
+        };
+        Ok(SeenBlobView {
+            blob: blob.blob.to_string(),
+            etag: blob.etag,
+            length: blob.length,
+            verdict: verdict.to_owned(),
+            run,
+            run_status: run_status.map(str::to_owned),
+            reason,
+            until,
+            first_seen: shown(blob.first_ms),
+            changed: shown(blob.changed_ms),
+        })
+    }
 }
 
 fn dead_letter(letter: DeadLetterLine) -> DeadLetterView {
@@ -151,21 +191,9 @@ fn dead_letter(letter: DeadLetterLine) -> DeadLetterView {
     }
 }
 
-fn seen(blob: SeenBlob) -> SeenBlobView {
-    let (verdict, run, reason, until) = match blob.verdict {
-        SeenVerdict::Imported { run, note } => ("Imported", Some(run), note, None),
-        SeenVerdict::Waiting { reason, until_ms } => ("Waiting", None, Some(reason), Some(shown(until_ms))),
-        SeenVerdict::Ignored { reason } => ("Ignored", None, Some(reason), None),
-    };
-    SeenBlobView {
-        blob: blob.blob.to_string(),
-        etag: blob.etag,
-        length: blob.length,
-        verdict: verdict.to_owned(),
-        run,
-        reason,
-        until,
-        first_seen: shown(blob.first_ms),
-        changed: shown(blob.changed_ms),
-    }
+/// What a person does about a bundle whose run did not import it.
+const AGAIN: &str = "a hint that names this blob has it imported once more";
+
+fn with_note(reason: &str, note: Option<String>) -> String {
+    note.map_or_else(|| reason.to_owned(), |note| format!("{reason} ({note})"))
 }

@@ -18,8 +18,6 @@ use crate::deployment::{Deployer, DeploymentContext, deploy};
 use crate::refusal::Refusal;
 use crate::state::RunState;
 
-/// What vaults' hosts end with, for templates that put an address together.
-const VAULT_SUFFIX: &str = "vault.azure.net";
 /// The longest name of a deployment.
 const MAX_NAME: usize = 64;
 
@@ -71,7 +69,7 @@ impl Server {
             tenant: self.api.identity.tenant(),
             name: id.name.clone(),
             mode: properties.mode.unwrap_or_else(|| "Incremental".to_owned()),
-            vault_suffix: VAULT_SUFFIX.to_owned(),
+            vault_suffix: self.vault_suffix.clone(),
             correlation_id: asked.identifiers.request.clone(),
             now: Timestamp::now(),
         };

@@ -26,6 +26,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, Method, Request, StatusCode, header};
 use axum::response::Response;
 use serde_json::Value;
+use tokio::sync::watch;
 use transship_api::{Kind, Page, ResourceId};
 use transship_host::Readiness;
 
@@ -55,6 +56,8 @@ pub struct Server {
     public_url: Option<String>,
     is_tls: bool,
     local: String,
+    vault_suffix: String,
+    unattended: watch::Receiver<Vec<String>>,
 }
 
 /// What a server is made of, beside the interface itself.
@@ -71,6 +74,10 @@ pub struct ServerParts {
     pub is_tls: bool,
     /// Where it listens: for clients that name no host.
     pub address: SocketAddr,
+    /// What the hosts of vaults end with, for templates that put an address together.
+    pub vault_suffix: String,
+    /// The queues of work that nobody consumes.
+    pub unattended: watch::Receiver<Vec<String>>,
 }
 
 /// A request, as far as every handler needs it.
@@ -92,9 +99,10 @@ impl Asked {
 impl Server {
     /// The interface over `api`.
     pub fn new(api: Api, parts: ServerParts) -> Self {
-        let ServerParts { auth, hints, readiness, public_url, is_tls, address } = parts;
-        let rate = RateLimit::new(api.limits.requests_per_second);
-        Self { api, auth, hints, readiness, rate, public_url, is_tls, local: address.to_string() }
+        let ServerParts { auth, hints, readiness, public_url, is_tls, address, vault_suffix, unattended } =
+            parts;
+        let (rate, local) = (RateLimit::new(api.limits.requests_per_second), address.to_string());
+        Self { api, auth, hints, readiness, rate, public_url, is_tls, local, vault_suffix, unattended }
     }
 
     /// The router: one handler, since the words of Azure Resource Manager's paths have no certain case.
@@ -143,7 +151,7 @@ impl Server {
         if !endpoint.methods().contains(&method.as_str()) {
             return Ok(not_allowed(&endpoint, &parts.method));
         }
-        auth::allow(&caller, Role::needed_for(method.as_str()))?;
+        auth::allow(&caller, endpoint.needs(method.as_str()))?;
         let query = Query::of(parts.uri.query());
         let api_version = match endpoint.is_arm() {
             true => Some(query.api_version()?.to_owned()),

@@ -3,6 +3,8 @@
 use percent_encoding::percent_decode_str;
 use transship_api::{Kind, PROVIDER, ResourceId};
 
+use super::auth::Role;
+
 /// The longest path, in bytes. Azure Resource Manager's own ids are at most 2,048 characters long.
 const MAX_PATH: usize = 4096;
 /// Where everything begins that Azure Resource Manager does not know.
@@ -68,6 +70,15 @@ impl Endpoint {
                 | Self::Deployment(_)
                 | Self::DeploymentOperation(..)
         )
+    }
+
+    /// The role that a request with this method needs.
+    pub(crate) fn needs(&self, method: &str) -> Role {
+        match self {
+            Self::Hint(_) | Self::EventGrid | Self::Pushes => Role::Notifier,
+            _ if matches!(method, "GET" | "HEAD") => Role::Reader,
+            _ => Role::Contributor,
+        }
     }
 
     /// The methods that it takes.

@@ -15,11 +15,10 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::stalled::Bounded;
-use super::tls::{TlsConfig, TlsError};
+use super::tls::{Tls, TlsConfig, TlsError};
 use crate::api::LimitsConfig;
 
 /// The largest head of a request, in bytes, and the most of its headers.
@@ -114,7 +113,7 @@ pub enum ServeError {
 /// A listener that was bound, and the address that it has.
 pub struct Bound {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     /// The address.
     pub address: SocketAddr,
     /// Whether clients speak TLS to it.
@@ -127,7 +126,7 @@ impl Listen {
     /// # Errors
     /// [`ServeError`].
     pub async fn bind(&self) -> Result<Bound, ServeError> {
-        let tls = self.tls.as_ref().map(TlsConfig::acceptor).transpose()?;
+        let tls = self.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
         let failed = |source| ServeError::Listen { address: self.listen, source };
         let listener = TcpListener::bind(self.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -190,11 +189,11 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// The connection behind TLS, where there is TLS; `None` where the client did not manage it in time.
-async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>, patience: Duration) -> Option<Box<dyn Stream>> {
+async fn secured(stream: TcpStream, tls: Option<Arc<Tls>>, patience: Duration) -> Option<Box<dyn Stream>> {
     // Small answers are not held back.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return Some(Box::new(stream)) };
-    match tokio::time::timeout(patience, tls.accept(stream)).await {
+    match tokio::time::timeout(patience, async { tls.current().await.accept(stream).await }).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!("a client did not agree on TLS: {error}");

@@ -10,7 +10,12 @@ use crate::scene::{REGISTRY, Scene, With};
 async fn guarded() -> (Scene, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens");
-    let tokens = format!("reader rita {}\ncontributor carl {}\n", hash("read"), hash("write"));
+    let tokens = format!(
+        "reader rita {}\nnotifier nina {}\ncontributor carl {}\n",
+        hash("read"),
+        hash("notify"),
+        hash("write")
+    );
     std::fs::write(&path, tokens).unwrap();
     let auth = AuthConfig { tokens_file: Some(path), issuers: Vec::new() };
     (Scene::with(With { auth, ..With::default() }).await, folder)
@@ -26,6 +31,7 @@ async fn a_reader_reads_a_contributor_changes_and_nobody_else_does_anything() {
     let (scene, _folder) = guarded().await;
     let list = format!("{REGISTRY}/pipelineRuns?api-version=1");
     let one = format!("{REGISTRY}/importPipelines/inbox?api-version=1");
+    let pushes = "/transship/v1/webhooks/registry".to_owned();
     for (token, method, path, status) in [
         (None, "GET", &list, 401),
         (Some("wrong"), "GET", &list, 401),
@@ -33,6 +39,11 @@ async fn a_reader_reads_a_contributor_changes_and_nobody_else_does_anything() {
         (Some("read"), "DELETE", &one, 403),
         (Some("write"), "DELETE", &one, 204),
         (Some("write"), "GET", &list, 200),
+        (Some("notify"), "GET", &list, 403),
+        (Some("notify"), "DELETE", &one, 403),
+        (Some("notify"), "POST", &pushes, 200),
+        (Some("read"), "POST", &pushes, 403),
+        (Some("write"), "POST", &pushes, 200),
         (None, "GET", &"/openapi.json".to_owned(), 200),
         (None, "GET", &"/transship/v1/health".to_owned(), 401),
         (None, "GET", &"/nowhere".to_owned(), 401),
@@ -42,15 +53,14 @@ async fn a_reader_reads_a_contributor_changes_and_nobody_else_does_anything() {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
-        let answer = scene.send(request).await;
+        let answer = scene.send(request.json(&json!({ "action": "ping" }))).await;
         assert_eq!(answer.status, status, "{token:?} {method} {path}");
         assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
         if status == 403 {
             let message = answer.body["error"]["message"].as_str().unwrap();
-            assert!(
-                message.contains("rita has the role reader")
-                    && message.contains("needs the role contributor")
-            );
+            let has =
+                if token == Some("read") { "rita has the role reader" } else { "nina has the role notifier" };
+            assert!(message.contains(has) && message.contains("needs the role "), "{message}");
         }
     }
 }

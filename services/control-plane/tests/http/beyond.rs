@@ -60,10 +60,10 @@ async fn a_pipeline_tells_of_each_blob_why_it_is_imported_or_not() {
     }
     let path = format!("/transship/v1/pipelines{REGISTRY}/importPipelines/inbox/blobs?$top=2");
     let first = scene.send(scene.request("GET", &path)).await;
-    assert_eq!(
-        (&first.body["value"][0]["verdict"], &first.body["value"][0]["run"]),
-        (&json!("Imported"), &json!("inbox_1"))
-    );
+    let imported = &first.body["value"][0];
+    assert_eq!((&imported["verdict"], &imported["run"]), (&json!("Imported"), &json!("inbox_1")));
+    assert_eq!(imported["runStatus"], "Deleted");
+    assert!(imported["reason"].as_str().unwrap().contains("a hint that names this blob"));
     assert_eq!(first.body["value"][1]["reason"], "it is not a bundle");
     let second = scene.send(scene.request("GET", first.body["nextLink"].as_str().unwrap())).await;
     assert_eq!((second.body["value"][0]["blob"].as_str(), second.body.get("nextLink")), (Some("c"), None));
@@ -151,6 +151,7 @@ async fn health_and_the_document_are_served() {
     let scene = Scene::start().await;
     let health = scene.get("/transship/v1/health").await;
     assert_eq!((health.status, &health.body["reasons"]), (200, &json!(["process: starting"])));
+    assert_eq!(health.body["unattended"], json!(["importer.imports"]));
     let document = scene.get("/openapi.json").await;
     assert!(document.body["openapi"].as_str().unwrap().starts_with('3'));
 }

@@ -53,6 +53,16 @@ async fn a_template_makes_its_resources_and_is_remembered() {
 }
 
 #[tokio::test]
+async fn vaults_of_a_template_are_in_the_configured_cloud() {
+    let scene = Scene::start().await;
+    let outputs = json!({ "vaults": { "type": "string", "value": "[environment().suffixes.keyvaultDns]" } });
+    let template = json!({ "contentVersion": "1.0.0.0", "resources": [], "outputs": outputs });
+    let body = json!({ "properties": { "mode": "Incremental", "template": template } });
+    let put = scene.put(&deployment("first"), &body).await;
+    assert_eq!(put.body["properties"]["outputs"]["vaults"]["value"], ".vault.azure.cn", "{put:?}");
+}
+
+#[tokio::test]
 async fn a_deployment_that_fails_says_why_at_once_and_later() {
     let scene = Scene::start().await;
     let put = scene.put(&deployment("first"), &request("nonsense")).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use transship_api::{Kind, ResourceId};
 use transship_control_plane::api::{Api, LimitsConfig};
@@ -140,6 +141,8 @@ impl Scene {
             public_url: None,
             is_tls: bound.is_tls,
             address: bound.address,
+            vault_suffix: "vault.azure.cn".to_owned(),
+            unattended: watch::channel(vec!["importer.imports".to_owned()]).1,
         };
         let scheme = if bound.is_tls { "https" } else { "http" };
         let url = format!("{scheme}://{}", bound.address);

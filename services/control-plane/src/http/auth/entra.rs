@@ -31,6 +31,9 @@ pub struct IssuerConfig {
     /// The roles (claim `roles`) and scopes (claim `scp`) that make a reader.
     #[serde(default)]
     pub readers: Vec<String>,
+    /// The roles and scopes that make a notifier, who tells of blobs and pushes and does nothing else.
+    #[serde(default)]
+    pub notifiers: Vec<String>,
     /// The roles and scopes that make a contributor.
     #[serde(default)]
     pub contributors: Vec<String>,
@@ -72,8 +75,10 @@ impl Issuers {
             if config.audiences.is_empty() {
                 return Err(format!("{name} needs at least one of audiences"));
             }
-            if config.readers.is_empty() && config.contributors.is_empty() {
-                return Err(format!("{name} needs readers or contributors: else nobody may do anything"));
+            if config.readers.is_empty() && config.notifiers.is_empty() && config.contributors.is_empty() {
+                return Err(format!(
+                    "{name} needs readers, notifiers or contributors: else nobody may do anything"
+                ));
             }
             let keys = Keys::new(config.jwks_url.as_deref(), config.jwks_file.clone());
             Ok((config.clone(), keys.map_err(|problem| format!("{name}: {problem}"))?))
@@ -145,13 +150,14 @@ fn grant(config: &IssuerConfig, claims: Claims) -> Result<Caller, Refusal> {
     let scopes = claims.scp.as_deref().unwrap_or_default();
     let given: Vec<&str> = claims.roles.iter().map(String::as_str).chain(scopes.split(' ')).collect();
     let has = |names: &[String]| names.iter().any(|name| given.contains(&name.as_str()));
-    let role = match (has(&config.contributors), has(&config.readers)) {
-        (true, _) => Role::Contributor,
-        (false, true) => Role::Reader,
-        (false, false) => {
+    let role = match (has(&config.contributors), has(&config.readers), has(&config.notifiers)) {
+        (true, ..) => Role::Contributor,
+        (false, true, _) => Role::Reader,
+        (false, false, true) => Role::Notifier,
+        (false, false, false) => {
             let message = format!(
                 "The token is valid, but none of its roles and scopes may do anything here. Assign one of: {}.",
-                [config.readers.as_slice(), config.contributors.as_slice()].concat().join(", ")
+                [&*config.readers, &*config.notifiers, &*config.contributors].concat().join(", ")
             );
             return Err(Refusal::new(403, "AuthorizationFailed", message));
         }

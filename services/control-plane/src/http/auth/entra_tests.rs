@@ -35,6 +35,7 @@ fn issuers(folder: &Path) -> Issuers {
         jwks_url: None,
         jwks_file: Some(path),
         readers: vec!["Transship.Read".into()],
+        notifiers: vec!["Transship.Notify".into()],
         contributors: vec!["Transship.Write".into()],
     }])
     .unwrap()
@@ -65,6 +66,8 @@ async fn a_token_of_the_issuer_has_the_role_that_its_claims_give() {
     for (more, expected) in [
         (json!({}), Some(Role::Contributor)),
         (json!({ "roles": ["Transship.Read"] }), Some(Role::Reader)),
+        (json!({ "roles": ["Transship.Notify"] }), Some(Role::Notifier)),
+        (json!({ "roles": ["Transship.Notify", "Transship.Read"] }), Some(Role::Reader)),
         (json!({ "roles": [], "scp": "x Transship.Write" }), Some(Role::Contributor)),
         (json!({ "roles": ["Other"] }), None),
     ] {
@@ -121,6 +124,7 @@ fn an_issuer_that_grants_nothing_or_has_no_keys_is_a_fault() {
         jwks_url: Some("https://login.example/keys".into()),
         jwks_file: None,
         readers: vec!["r".into()],
+        notifiers: vec![],
         contributors: vec![],
     };
     assert!(Issuers::new(std::slice::from_ref(&good)).is_ok());

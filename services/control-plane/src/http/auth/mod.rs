@@ -18,8 +18,8 @@ use crate::refusal::Refusal;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
-    /// A file of static tokens, one a line: `ROLE NAME SHA256HEX`, where `ROLE` is `reader` or `contributor` and
-    /// `SHA256HEX` is the SHA-256 of the token. Lines that begin with `#` are comments. It is read again when it
+    /// A file of static tokens, one a line: `ROLE NAME SHA256HEX`, where `ROLE` is `reader`, `notifier` or
+    /// `contributor` and `SHA256HEX` is the SHA-256 of the token. Lines that begin with `#` are comments. It is read again when it
     /// changes.
     pub tokens_file: Option<PathBuf>,
     /// Issuers of tokens, such as a Microsoft Entra tenant.
@@ -27,12 +27,14 @@ pub struct AuthConfig {
 }
 
 /// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads everything.
     Reader,
-    /// Makes, changes and deletes resources, too.
+    /// Tells of blobs and pushes, and does nothing else: what others are given that call webhooks.
+    Notifier,
+    /// Does all of that, and makes, changes and deletes resources.
     Contributor,
 }
 
@@ -41,13 +43,14 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Self::Reader => "reader",
+            Self::Notifier => "notifier",
             Self::Contributor => "contributor",
         }
     }
 
-    /// The role that a request with this method needs.
-    pub(super) fn needed_for(method: &str) -> Self {
-        if matches!(method, "GET" | "HEAD") { Self::Reader } else { Self::Contributor }
+    /// Whether it may do what needs the role `needed`.
+    fn includes(self, needed: Self) -> bool {
+        self == needed || self == Self::Contributor
     }
 }
 
@@ -123,7 +126,7 @@ impl Authenticator {
 
 /// 403 where the caller may not do what needs `role`.
 pub(super) fn allow(caller: &Caller, role: Role) -> Result<(), Refusal> {
-    if caller.role >= role {
+    if caller.role.includes(role) {
         return Ok(());
     }
     let Caller { name, role: has } = caller;
@@ -141,22 +144,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reading_is_for_readers_and_the_rest_for_contributors() {
-        let caller = |role| Caller { name: "n".into(), role };
-        for (role, method, allowed) in [
-            (Role::Reader, "GET", true),
-            (Role::Reader, "PUT", false),
-            (Role::Reader, "DELETE", false),
-            (Role::Reader, "POST", false),
-            (Role::Contributor, "GET", true),
-            (Role::Contributor, "PUT", true),
+    fn a_role_does_what_it_is_for_and_a_contributor_everything() {
+        use Role::{Contributor, Notifier, Reader};
+        for (role, needed, allowed) in [
+            (Reader, Reader, true),
+            (Reader, Notifier, false),
+            (Reader, Contributor, false),
+            (Notifier, Reader, false),
+            (Notifier, Notifier, true),
+            (Notifier, Contributor, false),
+            (Contributor, Reader, true),
+            (Contributor, Notifier, true),
+            (Contributor, Contributor, true),
         ] {
-            let found = allow(&caller(role), Role::needed_for(method));
-            assert_eq!(found.is_ok(), allowed, "{role:?} {method}");
+            let found = allow(&Caller { name: "n".into(), role }, needed);
+            assert_eq!(found.is_ok(), allowed, "{role:?} {needed:?}");
             if let Err(refusal) = found {
-                assert!(
-                    refusal.status == 403 && refusal.error.message.contains("needs the role contributor")
-                );
+                let needs = format!("needs the role {}", needed.name());
+                assert!(refusal.status == 403 && refusal.error.message.contains(&needs));
             }
         }
     }

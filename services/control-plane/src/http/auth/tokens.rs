@@ -148,8 +148,9 @@ fn token(line: &str) -> Result<Token, &'static str> {
     };
     let role = match role {
         "reader" => Role::Reader,
+        "notifier" => Role::Notifier,
         "contributor" => Role::Contributor,
-        _ => return Err("the role is reader or contributor"),
+        _ => return Err("the role is reader, notifier or contributor"),
     };
     if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b)) {
         return Err("the name holds at most 64 letters, digits, '-', '_', '.' and '@'");
