@@ -6,48 +6,6 @@ use serde_json::{Value, json};
 use support::*;
 use transship_rig::Registry;
 
-const REGISTRY: &str =
-    "/subscriptions/sub/resourceGroups/grp/providers/Microsoft.ContainerRegistry/registries/contoso";
-
-struct World {
-    home: Home,
-    fake: Fake,
-}
-
-impl World {
-    /// A control plane, and a context that names it.
-    async fn new() -> Self {
-        let (home, fake) = (Home::new(), Fake::start().await);
-        let token = home.write("token", &format!("{TOKEN}\n"));
-        let set = ["context", "set", "here", "--url", &fake.url, "--token-file", &token];
-        let more = ["--subscription", "sub", "--group", "grp", "--registry", "contoso"];
-        home.run(&[&set[..], &more].concat()).await.ok();
-        Self { home, fake }
-    }
-
-    async fn run(&self, line: &str) -> Ended {
-        let ended = self.home.run(&line.split_whitespace().collect::<Vec<_>>()).await;
-        assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("CANARY"), "{ended:?}");
-        ended
-    }
-
-    /// What a command says, without what differs from run to run.
-    fn settled(&self, line: &str, ended: &Ended) -> String {
-        let home = self.home.folder.path().display().to_string();
-        let text =
-            format!("$ transship {line}\n{}{}exit code {}\n\n", ended.stdout, ended.stderr, ended.code);
-        text.replace(&self.fake.url, "[URL]").replace(&home, "[HOME]")
-    }
-
-    async fn transcript(&self, lines: &[&str]) -> String {
-        let mut seen = String::new();
-        for line in lines {
-            seen += &self.settled(line, &self.run(line).await);
-        }
-        seen
-    }
-}
-
 const EXPORT: &str = "pipeline export create nightly --container https://a.blob.core.windows.net/out \
                       --secret-uri https://v.vault.azure.net/secrets/out";
 
@@ -212,34 +170,6 @@ async fn a_run_that_fails_or_fails_in_part_has_its_own_exit_code() {
     insta::assert_snapshot!("runs", seen);
     let json = world.run("run clean --dry-run -o json").await.ok().json();
     assert_eq!(json, json!([]));
-}
-
-#[tokio::test]
-async fn the_same_run_twice_is_one_run_unless_it_is_forced() {
-    let world = World::new().await;
-    let line = "run create arrived1 --import-pipeline arrivals --blob nightly --catalog-digest sha256:00";
-    let first = world.run(line).await.ok();
-    assert!(!first.stderr.contains("nothing was started"), "{first:?}");
-    let again = world.run(line).await.ok();
-    assert!(again.stderr.contains("nothing was started; --force"), "{again:?}");
-    let forced = world.run(&format!("{line} --force -o json")).await.ok();
-    assert!(forced.stderr.is_empty() && forced.json()["properties"]["forceUpdateTag"].is_string());
-    let request = &world.fake.last_put()["properties"]["request"];
-    assert_eq!(request["source"], json!({"type": "AzureStorageBlob", "name": "nightly"}));
-    assert_eq!(request["catalogDigest"], "sha256:00");
-}
-
-#[tokio::test]
-async fn a_run_that_is_followed_goes_on_when_the_command_is_interrupted() {
-    let world = World::new().await;
-    world.run("run create nightly1 --export-pipeline nightly --artifact a:1 --blob b").await.ok();
-    let mut child = world.home.start(&["run", "watch", "nightly1"]);
-    let asked = |world: &World| world.fake.heard().iter().filter(|heard| heard.method == "GET").count();
-    until(&mut child, "it asks twice", async || asked(&world) >= 3).await;
-    signal(&child, rustix::process::Signal::INT);
-    let ended = end(child).await;
-    assert_eq!(ended.code, 130);
-    assert!(ended.stderr.contains("`transship run watch nightly1` follows it again"), "{ended:?}");
 }
 
 #[tokio::test]

@@ -163,26 +163,37 @@ async fn delete(args: &NameArgs, format: OutputFormat, screen: &Screen) -> Resul
 
 async fn clean(args: &RunCleanArgs, format: OutputFormat, screen: &Screen) -> Result<Exit, Problem> {
     let control = ControlPlane::connect(&args.connection)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut first) = (Vec::new(), None);
     for run in all(&control).await? {
         if !run.pointer("/properties/provisioningState").is_some_and(|state| state == "Failed") {
             continue;
         }
         let run: PipelineRun = typed(&run, "list runs")?;
         let (id, name) = (run.id.unwrap_or_default(), run.name.unwrap_or_default());
-        let deleted = match args.dry_run {
-            true => false,
-            false => control.delete(&id, &format!("delete run {name}")).await?,
+        let asked = match args.dry_run {
+            true => Ok(false),
+            false => control.delete(&id, &format!("delete run {name}")).await,
         };
-        rows.push(json!({ "id": id, "name": name, "deleted": deleted }));
+        // One that is not deleted keeps no other one.
+        let problem = asked.as_ref().err().map(ToString::to_string);
+        let deleted = asked.unwrap_or_else(|problem| {
+            first.get_or_insert(problem);
+            false
+        });
+        let mut row = json!({ "id": id, "name": name, "deleted": deleted });
+        if let Some(problem) = problem {
+            row["problem"] = json!(problem);
+        }
+        rows.push(row);
     }
     let did = if args.dry_run { "would be deleted" } else { "deleted" };
     screen.data(&match format {
         OutputFormat::Json => json(&rows),
         OutputFormat::Table => {
-            let names = rows.iter().filter_map(|row| row["name"].as_str()).map(|name| format!("{name}\n"));
-            format!("{}{} {did}\n", names.collect::<String>(), counted(rows.len() as u64, "failed run"))
+            let done: Vec<&Value> = rows.iter().filter(|row| row.get("problem").is_none()).collect();
+            let names = done.iter().filter_map(|row| row["name"].as_str()).map(|name| format!("{name}\n"));
+            format!("{}{} {did}\n", names.collect::<String>(), counted(done.len() as u64, "failed run"))
         }
     });
-    Ok(Exit::Done)
+    first.map_or(Ok(Exit::Done), Err)
 }

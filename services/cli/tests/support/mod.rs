@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod fake;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,6 +14,7 @@ pub(crate) use artifacts::{Pusher, content, push_zoo};
 pub(crate) use fake::{Fake, Heard, TOKEN};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+pub(crate) use world::{REGISTRY, World};
 
 /// How long one command may take.
 const PATIENCE: Duration = Duration::from_secs(120);
