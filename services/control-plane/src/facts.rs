@@ -93,7 +93,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 async fn take(core: Core, delivery: Delivery) {
     let Delivery { message, settle, .. } = delivery;
     let end = match decode_fact(&message.body) {
-        Ok(fact) => fold(&core, fact).await,
+        Ok(fact) => fold(&core, fact, message.attempt).await,
         Err(error) => refuse(&message, &error),
     };
     fail_point!("control.folded");
@@ -128,7 +128,7 @@ impl End {
 
 /// Folds a fact, and tells which runs ended by it. A store that does not take it is asked again, which also keeps
 /// further facts at the broker.
-async fn fold(core: &Core, fact: Fact) -> End {
+async fn fold(core: &Core, fact: Fact, attempt: u32) -> End {
     let until = Instant::now() + PATIENCE;
     let (mut pause, mut adopted) = (SOONEST, false);
     loop {
@@ -138,13 +138,12 @@ async fn fold(core: &Core, fact: Fact) -> End {
                 return End::Ack;
             }
             Ok(Folded::Ignored) => return End::Ack,
-            Ok(Folded::Unknown) if !adopted && adopts(core, &fact).await => adopted = true,
-            Ok(Folded::Unknown) => {
-                let (execution, kind) = (&fact.execution, fact.body.kind());
-                core.unknown_facts.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%execution.id, kind, "a fact of a run that is not known here");
-                return End::Ack;
-            }
+            Ok(Folded::Unknown) if adopted => return unknown(core, &fact),
+            Ok(Folded::Unknown) => match adopts(core, &fact).await {
+                Ok(true) => adopted = true,
+                Ok(false) => return unknown(core, &fact),
+                Err(failure) => return put_off(&fact, &failure, attempt),
+            },
             Err(StoreError::Closed) => return End::Release,
             Err(error) if Instant::now() >= until => {
                 tracing::error!(%error, hint = error.hint(), "a fact was not stored");
@@ -160,16 +159,28 @@ async fn fold(core: &Core, fact: Fact) -> End {
 }
 
 /// Whether a fact that is of no run here is of one now: an import that a copier of another cloud asked for.
-async fn adopts(core: &Core, fact: &Fact) -> bool {
-    let Some(adopter) = &core.adopter else { return false };
-    match adopter.adopt(fact).await {
-        Ok(adopted) => adopted,
-        Err(failure) => {
-            // The next fact of the same import asks again, and its values are absolute.
-            let execution = &fact.execution.id;
-            tracing::warn!(%execution, message = failure.message, "an import cannot be told to be one of ours");
-            false
-        }
+async fn adopts(core: &Core, fact: &Fact) -> Result<bool, Failure> {
+    match &core.adopter {
+        Some(adopter) => adopter.adopt(fact).await,
+        None => Ok(false),
+    }
+}
+
+fn unknown(core: &Core, fact: &Fact) -> End {
+    let (execution, kind) = (&fact.execution, fact.body.kind());
+    core.unknown_facts.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(%execution.id, kind, "a fact of a run that is not known here");
+    End::Ack
+}
+
+/// A fact that may be of an import of ours, which cannot be found out now: it comes again where that may pass by
+/// itself. The last fact of an import has none behind it that would ask once more.
+fn put_off(fact: &Fact, failure: &Failure, attempt: u32) -> End {
+    let execution = &fact.execution.id;
+    tracing::warn!(%execution, message = failure.message, "an import cannot be told to be one of ours");
+    match (failure.class, verdict(failure.class, attempt, &RetryPolicy::BROKER)) {
+        (Class::Transient { .. }, Verdict::Retry(delay)) => End::Retry(delay, failure.message.clone()),
+        _ => End::Ack,
     }
 }
 
@@ -181,5 +192,37 @@ fn refuse(message: &Incoming, error: &DecodeError) -> End {
     match verdict(class, message.attempt, &RetryPolicy::BROKER) {
         Verdict::Retry(delay) => End::Retry(delay, error.to_string()),
         Verdict::Release | Verdict::Fail | Verdict::DeadLetter => End::DeadLetter(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transship_messages::FactBody;
+    use transship_model::{Code, Counters, Part, Stage};
+
+    use super::*;
+    use crate::testing::run_record;
+
+    #[test]
+    fn a_fact_whose_import_cannot_be_told_to_be_ours_comes_again_where_that_may_pass_by_itself() {
+        let fact = Fact {
+            execution: run_record("import").execution,
+            part: Part::ONLY,
+            stage: Stage::Importer,
+            attempt: 1,
+            target: None,
+            at_ms: 1,
+            body: FactBody::Progress { counters: Counters::default(), in_flight: Vec::new() },
+        };
+        for (class, again) in [(Class::TRANSIENT, true), (Class::Permanent, false), (Class::Parked, false)] {
+            let failure = Failure::new(class, Code::StorageUnavailable, "the container is away");
+            let end = put_off(&fact, &failure, 1);
+            assert_eq!(
+                matches!(&end, End::Retry(_, why) if why == "the container is away"),
+                again,
+                "{class:?}"
+            );
+            assert_eq!(end == End::Ack, !again, "{class:?}");
+        }
     }
 }

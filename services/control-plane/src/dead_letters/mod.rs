@@ -127,12 +127,12 @@ async fn keep(core: &Core, queue: Queue, message: Incoming) -> Result<(), StoreE
 async fn is_told(core: &Core, fact: &Fact) -> Result<bool, StoreError> {
     let looks = GRACE.as_millis() / LOOK.as_millis();
     for _ in 0..looks {
-        let parts = core.store.parts(&fact.execution).await?;
-        let Some(part) = parts.into_iter().find(|part| part.number == fact.part.number) else {
+        let parts = core.store.part_summaries(&fact.execution).await?;
+        let Some((_, part)) = parts.into_iter().find(|(number, _)| *number == fact.part.number) else {
             return Ok(false);
         };
         let about = |row: &&crate::fold::StageSummary| row.stage == fact.stage && row.target == fact.target;
-        if part.summary.stages.iter().find(about).is_some_and(|row| row.status.is_over()) {
+        if part.stages.iter().find(about).is_some_and(|row| row.status.is_over()) {
             return Ok(true);
         }
         tokio::time::sleep(LOOK).await;

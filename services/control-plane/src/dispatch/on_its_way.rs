@@ -4,7 +4,7 @@ use transship_model::{BlobName, Part, Route, Stage};
 
 use super::arrival::part_of;
 use crate::fold::{PartSummary, StageStatus};
-use crate::state::{Action, PartRecord, RunRecord, RunState};
+use crate::state::{Action, RunRecord, RunState};
 
 /// How long an export may be silent until nothing is expected of it any more, in milliseconds: the longest hold
 /// between two attempts, and the time after which work counts as lost.
@@ -15,10 +15,12 @@ const SILENCE_MS: i64 = 3 * 3_600_000;
 pub fn decide_on_its_way(
     import: &RunRecord,
     export: &RunRecord,
-    parts: &[PartRecord],
+    parts: &[(u32, PartSummary)],
     now_ms: i64,
 ) -> Option<String> {
-    if now_ms.saturating_sub(export.heard_ms) > SILENCE_MS {
+    // One that waits for its turn has nothing to say.
+    let waits = matches!(export.state, RunState::Waiting { .. });
+    if !waits && now_ms.saturating_sub(export.heard_ms) > SILENCE_MS {
         return None;
     }
     let target = &import.pipeline.container;
@@ -31,8 +33,8 @@ pub fn decide_on_its_way(
     if !routes.iter().any(leads_there) || matches!(export.state, RunState::Failed { .. }) {
         return None;
     }
-    let concerned = parts.iter().filter(|part| only.is_none_or(|only| only.number == part.number));
-    let copies: Vec<Copy> = concerned.map(|part| copy_of(&part.summary, target)).collect();
+    let concerned = parts.iter().filter(|(number, _)| only.is_none_or(|only| only.number == *number));
+    let copies: Vec<Copy> = concerned.map(|(_, part)| copy_of(part, target)).collect();
     let name = export.id.name();
     if copies.contains(&Copy::Failed) {
         None
@@ -117,15 +119,14 @@ mod tests {
         run
     }
 
-    fn part(number: u32, told: Option<(Stage, FactBody)>) -> PartRecord {
+    fn part(number: u32, told: Option<(Stage, FactBody)>) -> (u32, PartSummary) {
         let mut state = PartState::default();
         if let Some((stage, body)) = told {
             let target = (stage == Stage::BlobCopier).then(target);
             let (execution, part) = (run_record("nightly").execution, Part { number, count: 2 });
             state.apply(&Fact { execution, part, stage, attempt: 1, target, at_ms: 1, body });
         }
-        let summary = state.summary();
-        PartRecord { number, state, summary }
+        (number, state.summary())
     }
 
     fn copied() -> Option<(Stage, FactBody)> {
@@ -175,6 +176,8 @@ mod tests {
         // Routes of the exporter's own configuration are not known here.
         let unknown = run_record("nightly");
         assert_eq!(decide_on_its_way(&import("blob"), &unknown, &[], now), None);
+        let queued = export(RunState::Waiting { on: "its turn".to_owned() }, "*", TARGET);
+        assert!(decide_on_its_way(&import("n"), &queued, &[], now + SILENCE_MS + 1).is_some());
         let silent = export(RunState::Running, "*", TARGET);
         assert_eq!(decide_on_its_way(&import("n"), &silent, &[], now + SILENCE_MS + 1), None);
     }

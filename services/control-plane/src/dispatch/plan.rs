@@ -5,7 +5,8 @@ use transship_bus::MAX_BODY_BYTES;
 use transship_messages::{ExportPart, ImportRequested, WorkItem};
 use transship_model::{ArtifactReference, BlobName, Code, Counters, Digest, Failure, Part};
 
-use crate::state::{Action, OutboxItem, Queue, RunRecord};
+use crate::fold::BundleFound;
+use crate::state::{Action, OutboxItem, PartRecord, Queue, RunRecord};
 
 /// A bundle that an import run found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,18 +112,22 @@ pub fn plan_import(run: &RunRecord, bundles: &[Bundle]) -> Result<Vec<ImportRequ
     Ok(bundles.iter().map(import).collect())
 }
 
-/// The bundles of an import that was begun with so many parts, whatever their entity tags are by now.
+/// The bundles of an import that was begun: each as it was found then. Of one that was adopted only the name is known,
+/// which is that of its part where it is about one.
 ///
 /// # Errors
 /// A name that a part cannot have.
-pub fn bundles_of(run: &RunRecord) -> Result<Vec<Bundle>, Failure> {
-    let bundle = |number| {
-        let part = Part { number, count: run.parts };
-        let blob = run.blob.of_part(part);
+pub fn bundles_of(run: &RunRecord, parts: &[PartRecord]) -> Result<Vec<Bundle>, Failure> {
+    let bundle = |known: &PartRecord| {
+        let part = Part { number: known.number, count: run.parts };
+        if let Some(BundleFound { blob, etag }) = &known.state.artifacts.bundle {
+            return Ok(Bundle { part, blob: blob.clone(), etag: etag.clone() });
+        }
+        let blob = if run.view.part.is_some() { Ok(run.blob.clone()) } else { run.blob.of_part(part) };
         blob.map(|blob| Bundle { part, blob, etag: None })
             .map_err(|error| Failure::permanent(Code::ConfigurationInvalid, error.to_string()))
     };
-    (1..=run.parts).map(bundle).collect()
+    parts.iter().filter(|part| run.view.covers(part.number)).map(bundle).collect()
 }
 
 /// The outbox row that publishes `work` under the run's trace.
@@ -146,6 +151,7 @@ mod tests {
     use transship_model::{ContainerUrl, ImportDestination, Route};
 
     use super::*;
+    use crate::fold::PartState;
     use crate::state::RunKind;
     use crate::testing::run_record;
 
@@ -237,11 +243,41 @@ mod tests {
             plan_export(run, 2).unwrap().iter().map(WorkItem::message_id).collect()
         };
         assert_eq!(ids(&export(5)), ids(&export(5)));
+    }
+
+    fn known(parts: &[(u32, PartState)]) -> Vec<PartRecord> {
+        let record = |(number, state): &(u32, PartState)| PartRecord {
+            number: *number,
+            state: state.clone(),
+            summary: state.summary(),
+        };
+        parts.iter().map(record).collect()
+    }
+
+    #[test]
+    fn an_import_is_planned_again_with_the_bundles_that_it_was_begun_with() {
         let run = RunRecord { parts: 2, ..import() };
-        let again = plan_import(&run, &bundles_of(&run).unwrap()).unwrap();
-        assert_eq!(again[1].blob.as_str(), "blob-0002-of-0002");
-        let found = Bundle { etag: Some("0x1".to_owned()), ..bundles_of(&run).unwrap().remove(1) };
-        assert_eq!(plan_import(&run, &[found]).unwrap()[0].message_id(), again[1].message_id());
+        let bundle = |number: u32| Bundle {
+            part: Part { number, count: 2 },
+            blob: format!("blob-000{number}-of-0002").parse().unwrap(),
+            etag: Some(format!("0x{number}")),
+        };
+        let begun = [bundle(1), bundle(2)];
+        let state = |Bundle { part, blob, etag }: &Bundle| {
+            (part.number, PartState::of_bundle(blob.clone(), etag.clone()))
+        };
+        let parts = known(&begun.each_ref().map(state));
+        assert_eq!(bundles_of(&run, &parts).unwrap(), begun);
+        // One that was adopted is the importer's: its parts are named after it, or it is one of them.
+        let none = known(&[(1, PartState::default()), (2, PartState::default())]);
+        let names = |run: &RunRecord| {
+            let bundles = bundles_of(run, &none).unwrap();
+            bundles.iter().map(|bundle| format!("{} {}", bundle.part, bundle.blob)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&run), ["1 of 2 blob-0001-of-0002", "2 of 2 blob-0002-of-0002"]);
+        let mut one = RunRecord { blob: "blob-0002-of-0002".parse().unwrap(), ..run };
+        one.view.part = Some(2);
+        assert_eq!(names(&one), ["2 of 2 blob-0002-of-0002"]);
     }
 
     #[test]
@@ -249,7 +285,8 @@ mod tests {
         let mut run = RunRecord { parts: 2, ..import() };
         let digest = Digest::sha256(b"index");
         run.request.catalog_digest = Some(digest.to_string());
-        let work = plan_import(&run, &bundles_of(&run).unwrap()).unwrap();
+        let parts = known(&[(1, PartState::default()), (2, PartState::default())]);
+        let work = plan_import(&run, &bundles_of(&run, &parts).unwrap()).unwrap();
         assert_eq!(work.iter().map(|w| w.catalog_digest.clone()).collect::<Vec<_>>(), [Some(digest), None]);
         assert_eq!(work[0].pipeline.as_str(), "r.inbox");
         assert!(work[0].destination.is_some());

@@ -109,7 +109,7 @@ mod tests {
             body: b"body".to_vec(),
         };
         let execution = run_record("nightly").execution;
-        let row = OutboxRow { id: 1, execution, item, due_ms: 0, attempts: 0 };
+        let row = OutboxRow { id: 1, execution, item, due_ms: 0, attempts: 0, obstacle: None };
         let message = message(&row).unwrap();
         assert_eq!(message.destination, Destination::Work(WorkQueue::ImporterImports));
         assert_eq!((message.message_id.as_str(), message.kind.as_str()), ("m", "import.requested"));

@@ -14,7 +14,9 @@ use super::publish::later;
 use super::{Dispatcher, Obstacle, StartVerdict, decide_on_its_way, decide_start};
 use crate::clock::now_ms;
 use crate::fold::PartState;
-use crate::state::{Action, Claim, OutboxItem, OutboxRow, Queue, RunRecord, RunState, StoreError};
+use crate::state::{
+    Action, Claim, OutboxItem, OutboxRow, Queue, RunRecord, RunState, StartObstacle, StoreError,
+};
 use crate::trigger::claim_for_run;
 
 /// How many exports of a name are looked at for one that brings a missing blob.
@@ -64,15 +66,23 @@ impl Dispatcher {
             Err(Halt::Store(error)) => return Err(error),
             Err(Halt::Obstacle(obstacle)) => obstacle,
         };
-        let waited = u64::try_from(now_ms().saturating_sub(run.started_ms)).unwrap_or_default();
+        let (kind, now) = (obstacle.kind(), now_ms());
+        let since_ms = row.obstacle.filter(|known| known.kind == kind).map_or(now, |known| known.since_ms);
+        let waited = u64::try_from(now.saturating_sub(since_ms)).unwrap_or_default();
         match decide_start(obstacle, Duration::from_millis(waited), &self.settings) {
             StartVerdict::Wait { on, again_in } => {
                 tracing::info!(run = %run.id, on, ?again_in, "a run waits");
-                store.run_waits(&run.execution, on, later(again_in)).await
+                let obstacle = StartObstacle { kind: kind.to_owned(), since_ms };
+                store.run_waits(&run.execution, on, obstacle, later(again_in)).await
             }
             StartVerdict::Fail(failure) => {
                 tracing::warn!(run = %run.id, code = %failure.code, message = failure.message, "a run cannot start");
-                self.core.end(run, RunState::failed(&failure)).await
+                // Another replica may have begun it meanwhile.
+                if store.start_failed(&run.execution, run.kind, RunState::failed(&failure), now_ms()).await? {
+                    fail_point!("control.ended");
+                    self.core.ended.tell([run.id.clone()]);
+                }
+                Ok(())
             }
         }
     }
@@ -117,7 +127,9 @@ impl Dispatcher {
         let bundles = self.bundles(run, container).await?;
         self.claim(run, &bundles).await?;
         let work = plan_import(run, &bundles)?;
-        let part = |work: &transship_messages::ImportRequested| (work.part.number, PartState::default());
+        let part = |work: &transship_messages::ImportRequested| {
+            (work.part.number, PartState::of_bundle(work.blob.clone(), work.etag.clone()))
+        };
         let publish = |work| publish_item(work, Queue::ImporterImports, &run.traceparent);
         Ok(Planned { parts: work.iter().map(part).collect(), publish: work.iter().map(publish).collect() })
     }
@@ -161,7 +173,7 @@ impl Dispatcher {
     async fn on_its_way(&self, import: &RunRecord) -> Result<Option<String>, StoreError> {
         let store = &self.core.store;
         for export in store.exports_of(&import.blob, EXPORTS).await? {
-            let parts = store.parts(&export.execution).await?;
+            let parts = store.part_summaries(&export.execution).await?;
             if let Some(bringer) = decide_on_its_way(import, &export, &parts, now_ms()) {
                 return Ok(Some(bringer));
             }

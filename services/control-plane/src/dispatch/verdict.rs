@@ -36,6 +36,19 @@ pub enum Obstacle {
     },
 }
 
+impl Obstacle {
+    /// What kind it is. How long one is waited for begins with it, and not with the run.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Failure(_) => "failure",
+            Self::Missing { on_its_way: None, .. } => "missing",
+            Self::Missing { on_its_way: Some(_), .. } => "on-its-way",
+            Self::Claimed { .. } => "claimed",
+            Self::Broker { .. } => "broker",
+        }
+    }
+}
+
 /// What to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartVerdict {
@@ -50,7 +63,7 @@ pub enum StartVerdict {
     },
 }
 
-/// Decides by what stands in the way, and how long the run has waited since it was accepted.
+/// Decides by what stands in the way, and how long the run has waited for an obstacle of this kind.
 pub fn decide_start(obstacle: Obstacle, waited: Duration, settings: &DispatchSettings) -> StartVerdict {
     // The longer it has waited, the less it matters to be quick.
     let again_in = (waited / 4).clamp(SOONEST, LATEST);

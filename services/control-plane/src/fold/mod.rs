@@ -11,7 +11,7 @@ mod stage;
 mod summary;
 
 pub use artifacts::{artifacts, imported_artifacts, undelivered};
-pub use part::{Artifacts, Changed, PartState, TargetResults};
+pub use part::{Artifacts, BundleFound, Changed, PartState, TargetResults};
 pub use run::{ArtifactTotals, RunSummary, RunView, run_state, summarise};
 pub use stage::{End, EndRank, InFlight, StageState, Trouble};
 pub use summary::{PartSummary, StageStatus, StageSummary};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use transship_messages::{ArtifactOutcome, ArtifactResult, Fact, FactBody};
-use transship_model::{ArtifactReference, ContainerUrl, Counters, Digest, Stage};
+use transship_model::{ArtifactReference, BlobName, ContainerUrl, Counters, Digest, Stage};
 
 use super::stage::{End, EndRank, InFlight, StageState, Trouble};
 
@@ -26,6 +26,18 @@ pub struct Artifacts {
     pub left_out: Vec<ArtifactResult>,
     /// What importers said, by the container that they read.
     pub imported: Vec<TargetResults>,
+    /// Of an import that was begun here: its bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleFound>,
+}
+
+/// The bundle of an import, as it was found when it was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleFound {
+    /// Its blob.
+    pub blob: BlobName,
+    /// Its entity tag, where it was known.
+    pub etag: Option<String>,
 }
 
 /// What became of artifacts in the registry behind one container.
@@ -71,6 +83,12 @@ impl PartState {
     pub fn new(requested: impl IntoIterator<Item = ArtifactReference>) -> Self {
         let requested = requested.into_iter().collect();
         Self { stages: Vec::new(), artifacts: Artifacts { requested, ..Artifacts::default() } }
+    }
+
+    /// A part of an import of which nothing was heard.
+    pub fn of_bundle(blob: BlobName, etag: Option<String>) -> Self {
+        let bundle = Some(BundleFound { blob, etag });
+        Self { stages: Vec::new(), artifacts: Artifacts { bundle, ..Artifacts::default() } }
     }
 
     /// Takes one fact of this part; what it changed.
@@ -185,7 +203,7 @@ impl PartState {
 }
 
 /// The success that a fact tells, without what only some facts know.
-fn end(fact: &Fact, counters: &Counters, blob: &transship_model::BlobName) -> End {
+fn end(fact: &Fact, counters: &Counters, blob: &BlobName) -> End {
     let saw_bundle = !matches!(&fact.body, FactBody::BundleImported { catalog_digest: None, .. });
     let rank = EndRank {
         saw_bundle,

@@ -37,7 +37,7 @@ pub use error::StoreError;
 pub use records::{
     Action, Claim, DeadLetter, DeadLetterLine, Folded, NewDeadLetter, NewExecution, NewRun, Origin, OutboxItem, OutboxRow,
     PartRecord, PipelineSnapshot, PutOutcome, Queue, ResourceRecord, RunDecision, RunKind, RunRecord,
-    RunState, SeenBlob, SeenVerdict, TagState,
+    RunState, SeenBlob, SeenVerdict, StartObstacle, TagState,
 };
 pub use standings::RunStands;
 pub use store::Store;

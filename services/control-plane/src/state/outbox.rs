@@ -33,7 +33,12 @@ fn record(row: &AnyRow) -> Result<OutboxRow, StoreError> {
         _ => return Err(corrupt("item", item)),
     };
     let (id, due_ms, attempts) = (get(row, "id")?, get(row, "due_ms")?, get(row, "attempts")?);
-    Ok(OutboxRow { id, execution: execution(row)?, item, due_ms, attempts })
+    // A `Start` has no headers: it keeps there what it waits for.
+    let obstacle = match &item {
+        OutboxItem::Start => serde_json::from_str(&get::<String>(row, "headers")?).ok(),
+        OutboxItem::Publish { .. } => None,
+    };
+    Ok(OutboxRow { id, execution: execution(row)?, item, due_ms, attempts, obstacle })
 }
 
 /// The queue that a row names.

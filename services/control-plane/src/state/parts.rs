@@ -188,6 +188,16 @@ pub(super) async fn update_part(
 }
 
 impl Store {
+    /// The summaries of an execution's parts by their numbers, without their artifacts.
+    ///
+    /// # Errors
+    /// Where they could not be read.
+    pub async fn part_summaries(&self, execution: &Execution) -> Result<Vec<(u32, PartSummary)>, StoreError> {
+        let mut connection =
+            self.readers().acquire().await.map_err(failed("read the parts of an execution"))?;
+        summaries(&mut connection, execution).await
+    }
+
     /// The parts of an execution, in their order.
     ///
     /// # Errors

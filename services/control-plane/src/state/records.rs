@@ -8,7 +8,9 @@ mod seen;
 use transship_api::{Kind, ResourceId};
 
 pub use asked::{NewExecution, NewRun, PutOutcome, RunDecision};
-pub use message::{DeadLetter, DeadLetterLine, Folded, NewDeadLetter, OutboxItem, OutboxRow, Queue};
+pub use message::{
+    DeadLetter, DeadLetterLine, Folded, NewDeadLetter, OutboxItem, OutboxRow, Queue, StartObstacle,
+};
 pub use run::{Action, Origin, PartRecord, PipelineSnapshot, RunKind, RunRecord, RunState};
 pub use seen::{Claim, SeenBlob, SeenVerdict, TagState};
 

@@ -101,6 +101,25 @@ impl Store {
         .await
     }
 
+    /// The version of a blob whose import by a pipeline `run` claimed.
+    ///
+    /// # Errors
+    /// Where it could not be read.
+    pub async fn claimed_etag(
+        &self,
+        pipeline: &str,
+        blob_url: &str,
+        run: &ResourceId,
+    ) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query(
+            "SELECT etag FROM import_claims WHERE pipeline = $1 AND blob_url = $2 AND run = $3 ORDER BY etag LIMIT 1",
+        );
+        let query = query.bind(pipeline).bind(blob_url).bind(run.to_string());
+        let row =
+            query.fetch_optional(self.readers()).await.map_err(failed("read the claim of an import"))?;
+        row.as_ref().map(|row| get(row, "etag")).transpose()
+    }
+
     /// Claims the import of one version of a blob by a pipeline. There is one: whoever asks first has it, and the
     /// same run has it whenever it asks again.
     ///

@@ -6,7 +6,7 @@ use transship_model::Execution;
 use super::error::StoreError;
 use super::outbox;
 use super::parts::{RunRow, insert_part, refresh, reopen, runs_of, summaries};
-use super::records::{OutboxItem, RunKind, RunState};
+use super::records::{OutboxItem, RunKind, RunState, StartObstacle};
 use super::store::Store;
 use super::values::{signed, to_json};
 use crate::fold::PartState;
@@ -32,13 +32,43 @@ impl Store {
         self.write(move |transaction| Box::pin(begin(transaction, execution, parts, publish, now_ms))).await
     }
 
-    /// The run cannot start yet: it says what it waits for, and its `Start` is due again at `due_ms`.
+    /// The run cannot start yet: it says what it waits for, and its `Start` is due again at `due_ms` and remembers the
+    /// obstacle.
     ///
     /// # Errors
     /// Where nothing was written.
-    pub async fn run_waits(&self, execution: &Execution, on: String, due_ms: i64) -> Result<(), StoreError> {
+    pub async fn run_waits(
+        &self,
+        execution: &Execution,
+        on: String,
+        obstacle: StartObstacle,
+        due_ms: i64,
+    ) -> Result<(), StoreError> {
         let execution = execution.clone();
-        self.write(move |transaction| Box::pin(wait(transaction, execution, on, due_ms))).await
+        self.write(move |transaction| Box::pin(wait(transaction, execution, on, obstacle, due_ms))).await
+    }
+
+    /// Ends a run that cannot start, as [`Store::end_run`] does. False where its `Start` is done already.
+    ///
+    /// # Errors
+    /// Where nothing was written.
+    pub async fn start_failed(
+        &self,
+        execution: &Execution,
+        view: RunKind,
+        state: RunState,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let execution = execution.clone();
+        self.write(move |transaction| {
+            Box::pin(async move {
+                if !take_start(transaction, &execution).await? {
+                    return Ok(false);
+                }
+                end(transaction, execution, view, state, now_ms).await
+            })
+        })
+        .await
     }
 
     /// Ends the runs of this kind that an execution has, where they are not over: with the state that is given, and
@@ -81,11 +111,7 @@ async fn begin(
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let runs: Vec<RunRow> = runs_of(transaction, &execution).await?;
-    let started =
-        sqlx::query("DELETE FROM outbox WHERE execution = $1 AND generation = $2 AND item = 'start'");
-    let started = started.bind(execution.id.to_string()).bind(signed(execution.generation));
-    let started = started.execute(&mut *transaction).await.map_err(failed("begin a run"))?;
-    if started.rows_affected() == 0 || runs.iter().all(|run| run.state.is_terminal()) {
+    if !take_start(transaction, &execution).await? || runs.iter().all(|run| run.state.is_terminal()) {
         return Ok(false);
     }
     for (number, state) in &parts {
@@ -105,18 +131,28 @@ async fn begin(
     Ok(true)
 }
 
+/// A `Start` is done: once, whoever tried it.
+async fn take_start(transaction: &mut AnyConnection, execution: &Execution) -> Result<bool, StoreError> {
+    let query = sqlx::query("DELETE FROM outbox WHERE execution = $1 AND generation = $2 AND item = 'start'");
+    let query = query.bind(execution.id.to_string()).bind(signed(execution.generation));
+    let done = query.execute(transaction).await.map_err(failed("take a start out of the outbox"))?;
+    Ok(done.rows_affected() > 0)
+}
+
 async fn wait(
     transaction: &mut AnyConnection,
     execution: Execution,
     on: String,
+    obstacle: StartObstacle,
     due_ms: i64,
 ) -> Result<(), StoreError> {
     let failed = failed("have a run wait");
     let later = sqlx::query(
-        "UPDATE outbox SET due_ms = $3, attempts = attempts + 1 \
+        "UPDATE outbox SET due_ms = $3, headers = $4, attempts = attempts + 1 \
          WHERE execution = $1 AND generation = $2 AND item = 'start'",
     );
     let later = later.bind(execution.id.to_string()).bind(signed(execution.generation)).bind(due_ms);
+    let later = later.bind(to_json("obstacle", &obstacle)?);
     if later.execute(&mut *transaction).await.map_err(&failed)?.rows_affected() == 0 {
         return Ok(());
     }

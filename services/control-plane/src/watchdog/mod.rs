@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use tokio_util::sync::CancellationToken;
-use transship_bus::{BusState, Inbox, WorkQueue};
+use transship_bus::{BusState, DELIVERED_BEFORE, Inbox, WorkQueue};
 use transship_model::{Failure, Stage};
 
 pub use self::decide::{Sight, Silence, WatchAction, decide_silence, decide_watch};
 use crate::clock::now_ms;
-use crate::dispatch::{bundles_of, plan_import, plan_parts, publish_item};
+use crate::dispatch::{Bundle, bundles_of, plan_import, plan_parts, publish_item};
 use crate::random;
 use crate::runtime::Core;
 use crate::state::{OutboxItem, PartRecord, Queue, RunKind, RunRecord, RunState, StoreError};
+use crate::trigger::claimed_etag;
 
 /// How many runs are read at a time.
 const PAGE: u32 = 200;
@@ -133,7 +134,14 @@ impl Watchdog {
                 // One that is not begun is the dispatcher's.
                 if run.parts > 0 {
                     let sight = if run.kind == RunKind::Export { &exports } else { &imports };
-                    known.insert(run.seq, self.watch(run, sight).await?);
+                    match self.watch(run, sight).await {
+                        Ok(watched) => drop(known.insert(run.seq, watched)),
+                        // The others are watched all the same.
+                        Err(error) => {
+                            tracing::error!(run = %run.id, %error, hint = error.hint(), "a run cannot be watched");
+                            known.extend(self.watched.get(&run.seq).map(|watched| (run.seq, *watched)));
+                        }
+                    }
                 }
             }
             if page.len() < PAGE as usize {
@@ -230,7 +238,7 @@ impl Watchdog {
                 tracing::error!(run = %run.id, message = failure.message, "a run was lost sight of");
                 self.core.end(run, RunState::failed(&failure)).await.map(|()| false)
             }
-            WatchAction::DispatchAgain(numbers) => match items(run, &parts, &numbers) {
+            WatchAction::DispatchAgain(numbers) => match self.items(run, &parts, &numbers).await? {
                 Ok(items) => {
                     tracing::warn!(run = %run.id, parts = ?numbers, ?silent, times, "nothing is heard of a run: dispatched again");
                     self.core.store.dispatch_again(&run.execution, items, now_ms()).await?;
@@ -242,23 +250,53 @@ impl Watchdog {
             },
         }
     }
+
+    /// The work of the parts `numbers`, as it was dispatched before: of an export with what each part was given then,
+    /// however exports are split by now, of an import with the version of the bundle that it was begun with.
+    async fn items(
+        &self,
+        run: &RunRecord,
+        parts: &[PartRecord],
+        numbers: &[u32],
+    ) -> Result<Result<Vec<OutboxItem>, Failure>, StoreError> {
+        let is_import = run.kind == RunKind::Import;
+        let mut bundles = match bundles_of(run, if is_import { parts } else { &[] }) {
+            Ok(bundles) => bundles,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        for bundle in bundles.iter_mut().filter(|bundle| bundle.etag.is_none()) {
+            bundle.etag = claimed_etag(&self.core.store, run, &bundle.blob).await?;
+        }
+        Ok(items(run, parts, &bundles, numbers))
+    }
 }
 
-/// The work of the parts `numbers`, as it was dispatched before: of an export with what each part was given then, however
-/// exports are split by now.
-fn items(run: &RunRecord, parts: &[PartRecord], numbers: &[u32]) -> Result<Vec<OutboxItem>, Failure> {
+fn items(
+    run: &RunRecord,
+    parts: &[PartRecord],
+    bundles: &[Bundle],
+    numbers: &[u32],
+) -> Result<Vec<OutboxItem>, Failure> {
     let is_meant = |number: u32| numbers.contains(&number);
     match run.view.stage() {
         Stage::Importer => {
-            let work = plan_import(run, &bundles_of(run)?)?;
+            let work = plan_import(run, bundles)?;
             let work = work.iter().filter(|work| is_meant(work.part.number));
-            Ok(work.map(|work| publish_item(work, Queue::ImporterImports, &run.traceparent)).collect())
+            Ok(work.map(|work| again(publish_item(work, Queue::ImporterImports, &run.traceparent))).collect())
         }
         _ => {
             let given = parts.iter().map(|part| &part.state.artifacts.requested[..]);
             let work = plan_parts(run, given)?;
             let work = work.iter().filter(|work| is_meant(work.part.number));
-            Ok(work.map(|work| publish_item(work, Queue::ExporterParts, &run.traceparent)).collect())
+            Ok(work.map(|work| again(publish_item(work, Queue::ExporterParts, &run.traceparent))).collect())
         }
     }
+}
+
+/// What is lost to us may have been done: an importer that finds its bundle deleted has to know.
+fn again(mut item: OutboxItem) -> OutboxItem {
+    if let OutboxItem::Publish { headers, .. } = &mut item {
+        headers.insert(DELIVERED_BEFORE.to_owned(), "true".to_owned());
+    }
+    item
 }

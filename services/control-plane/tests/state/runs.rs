@@ -5,13 +5,14 @@ use transship_api::{ErrorDetail, RunEnd};
 use transship_control_plane::fold::RunSummary;
 use transship_control_plane::state::{
     Folded, NewExecution, NewRun, Origin, OutboxItem, PutOutcome, RunDecision, RunKind, RunRecord, RunState,
+    StartObstacle,
 };
 use transship_messages::{ArtifactOutcome, ArtifactResult, FactBody};
 use transship_model::{Code, Execution, Stage};
 
 use crate::scene::{
-    Scene, container, export, export_work, exported, fact, failed, import, part_states, progress, registry,
-    run_id, succeeded,
+    Scene, container, export, export_work, exported, fact, failed, failed_state, import, part_states,
+    progress, registry, run_id, succeeded,
 };
 
 pub(crate) async fn a_run_goes_from_accepted_to_succeeded(scene: &Scene) -> Result<()> {
@@ -139,16 +140,32 @@ pub(crate) async fn generations_are_never_given_twice(scene: &Scene) -> Result<(
 pub(crate) async fn a_run_that_waits_says_for_what(scene: &Scene) -> Result<()> {
     let store = &scene.store;
     let run = scene.start(export("nightly", 1_000)).await?;
-    store.run_waits(&run.execution, "the blob bundle".into(), 9_000).await?;
+    let obstacle = || StartObstacle { kind: "missing".to_owned(), since_ms: 8_000 };
+    assert_eq!(store.outbox_due(1_000, 10).await?[0].obstacle, None);
+    store.run_waits(&run.execution, "the blob bundle".into(), obstacle(), 9_000).await?;
     let waiting = RunState::Waiting { on: "the blob bundle".into() };
     assert_eq!(scene.run("nightly").await?.state, waiting);
     assert_eq!(store.outbox_due(8_999, 10).await?, vec![]);
     let due = store.outbox_due(9_000, 10).await?;
     assert_eq!((due.len(), &due[0].item, due[0].attempts), (1, &OutboxItem::Start, 1));
+    assert_eq!(due[0].obstacle, Some(obstacle()));
 
     store.begin_run(&run.execution, part_states(1)?, vec![], 9_500).await?;
-    store.run_waits(&run.execution, "nothing".into(), 9_999).await?;
-    assert_eq!(scene.run("nightly").await?.state, RunState::Running, "what has begun waits no more");
+    store.run_waits(&run.execution, "nothing".into(), obstacle(), 9_999).await?;
+    assert!(!store.start_failed(&run.execution, RunKind::Export, failed_state(), 9_999).await?);
+    assert_eq!(
+        scene.run("nightly").await?.state,
+        RunState::Running,
+        "what has begun waits and fails no more"
+    );
+
+    let run = scene.start(export("hopeless", 1_000)).await?;
+    assert!(store.start_failed(&run.execution, RunKind::Export, failed_state(), 9_999).await?);
+    assert!(!store.start_failed(&run.execution, RunKind::Export, failed_state(), 9_999).await?);
+    assert_eq!(
+        (scene.run("hopeless").await?.state, store.outbox_due(99_999, 10).await?),
+        (failed_state(), vec![])
+    );
     Ok(())
 }
 

@@ -47,6 +47,9 @@ pub(crate) async fn an_import_has_one_owner(scene: &Scene) -> Result<()> {
     assert_eq!(store.claim_import("/p", url, "e", &one).await?, Claim::Mine, "whoever asks again");
     assert_eq!(store.claim_import("/p", url, "f", &two).await?, Claim::Mine, "another version");
     assert_eq!(store.claim_import("/q", url, "e", &two).await?, Claim::Mine, "another pipeline");
+    for (run, pipeline, expected) in [(&one, "/p", Some("e")), (&two, "/p", Some("f")), (&one, "/q", None)] {
+        assert_eq!(store.claimed_etag(pipeline, url, run).await?.as_deref(), expected);
+    }
     Ok(())
 }
 

@@ -34,6 +34,17 @@ pub struct OutboxRow {
     pub due_ms: i64,
     /// How often it was tried.
     pub attempts: i64,
+    /// What a `Start` waits for, where it was tried.
+    pub obstacle: Option<StartObstacle>,
+}
+
+/// What a `Start` waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartObstacle {
+    /// See `dispatch::Obstacle::kind`.
+    pub kind: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: i64,
 }
 
 /// What is to be done.
