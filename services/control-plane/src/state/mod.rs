@@ -35,9 +35,9 @@ mod writer;
 pub use claims::{ClaimedPut, ImportClaim};
 pub use error::StoreError;
 pub use records::{
-    Action, Claim, DeadLetter, DeadLetterLine, Folded, NewDeadLetter, NewExecution, NewRun, Origin, OutboxItem, OutboxRow,
-    PartRecord, PipelineSnapshot, PutOutcome, Queue, ResourceRecord, RunDecision, RunKind, RunRecord,
-    RunState, SeenBlob, SeenVerdict, StartObstacle, TagState,
+    Action, Claim, DeadLetter, DeadLetterLine, Folded, NewDeadLetter, NewExecution, NewRun, Origin,
+    OutboxItem, OutboxRow, PartRecord, PipelineSnapshot, PutOutcome, Queue, ResourceRecord, RunDecision,
+    RunKind, RunRecord, RunState, SeenBlob, SeenVerdict, StartObstacle, TagState,
 };
 pub use standings::RunStands;
 pub use store::Store;
