@@ -50,6 +50,7 @@ pub(crate) fn start_with(
         url_file = "{secret}"
         [secrets]
         directory = "{folder}"
+        local_containers = true
         {more}
         [registries.target]
         url = "{registry}"
