@@ -69,6 +69,9 @@ pub enum ImportError {
     /// The bundle has more manifests than are read.
     #[error("the bundle holds more than {0} manifests")]
     TooManyManifests(usize),
+    /// The manifests of the bundle are larger together than what is read.
+    #[error("the manifests of the bundle have more than {0} bytes together")]
+    TooManyManifestBytes(u64),
     /// Manifests are nested deeper than is read.
     #[error("manifest {digest} nests deeper than {limit} manifests")]
     TooDeep {
@@ -214,7 +217,9 @@ impl ImportError {
             E::NotABundle { .. } | E::Empty | E::NameMissing { .. } => {
                 (Class::Permanent, Code::BundleInvalid)
             }
-            E::TooManyManifests(_) | E::TooDeep { .. } => (Class::Permanent, Code::LimitExceeded),
+            E::TooManyManifests(_) | E::TooManyManifestBytes(_) | E::TooDeep { .. } => {
+                (Class::Permanent, Code::LimitExceeded)
+            }
             E::TagExists { .. } => (Class::Permanent, Code::TagExists),
             E::DigestMismatch { .. } | E::OtherCatalog { .. } => (Class::Permanent, Code::DigestMismatch),
             E::ManifestInvalid { .. } => (Class::Permanent, Code::ManifestInvalid),
@@ -247,7 +252,7 @@ impl ImportError {
             E::NotABundle { .. } => {
                 "an import takes bundles of transship, and OCI archives as skopeo and others write them"
             }
-            E::TooManyManifests(_) | E::TooDeep { .. } => {
+            E::TooManyManifests(_) | E::TooManyManifestBytes(_) | E::TooDeep { .. } => {
                 "split the run into smaller ones, or raise the limit"
             }
             E::NameMissing { .. } => {

@@ -108,9 +108,10 @@ impl Importer {
         let container: Arc<dyn Container> = container;
         let bundle = ArrivedBundle::new(container, work.blob.clone(), etag, length, context.budget.clone());
         let bundle = Arc::new(bundle);
-        let opened = bundle.open().await?;
-        decide_catalog(work, &opened.catalog.catalog_digest)?;
-        let contents = load(&bundle, opened.catalog, &self.settings).await?;
+        // Its head is as large as its catalog, and is not needed any more.
+        let catalog = bundle.open().await?.catalog;
+        decide_catalog(work, &catalog.catalog_digest)?;
+        let contents = load(&bundle, catalog, &self.settings).await?;
         let plan = plan_import(&contents, pipeline)?;
         fail::fail_point!("importer.planned");
         let questions = Semaphore::new(self.settings.parallel_questions);

@@ -70,7 +70,7 @@ pub(crate) async fn load(
         if loaded.asked.len() > settings.most_manifests {
             return Err(ImportError::TooManyManifests(settings.most_manifests).into());
         }
-        let listed = loaded.read(bundle, &catalog, wanted).await?;
+        let listed = loaded.read(bundle, &catalog, settings, wanted).await?;
         wanted = listed.into_iter().filter(|(digest, _)| !loaded.asked.contains(digest)).collect();
     }
     Ok(Contents::new(catalog, loaded.views, loaded.broken)?)
@@ -79,6 +79,8 @@ pub(crate) async fn load(
 #[derive(Default)]
 struct Loaded {
     asked: BTreeSet<Digest>,
+    /// Of all that was read: what the parsed ones take is of the same order.
+    bytes: u64,
     views: BTreeMap<Digest, ManifestView>,
     broken: BTreeMap<Digest, Failure>,
 }
@@ -89,6 +91,7 @@ impl Loaded {
         &mut self,
         bundle: &ArrivedBundle,
         catalog: &Catalog,
+        settings: &ImportSettings,
         wanted: BTreeMap<Digest, MediaType>,
     ) -> Result<BTreeMap<Digest, MediaType>, Failure> {
         let mut stored = Vec::new();
@@ -99,10 +102,14 @@ impl Loaded {
                     self.broken.insert(digest, failure);
                 }
                 Some(Location::Stored { offset, size }) => {
+                    self.bytes += size;
                     stored.push(((digest, media_type), *offset..offset + size));
                 }
                 _ => {}
             }
+        }
+        if self.bytes > settings.most_manifest_bytes {
+            return Err(ImportError::TooManyManifestBytes(settings.most_manifest_bytes).into());
         }
         let mut parsed =
             stream::iter(windows(stored)).map(|window| read_window(bundle, window)).buffered(PARALLEL);

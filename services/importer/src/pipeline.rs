@@ -92,6 +92,9 @@ pub struct ImportSettings {
     pub range_bytes: u64,
     /// The most manifests that a bundle may hold. Default 200,000.
     pub most_manifests: usize,
+    /// The most bytes that its manifests may have together: they are in memory, parsed, as long as its import lasts.
+    /// Default 256 MiB; an export stops at 128 MiB.
+    pub most_manifest_bytes: u64,
     /// Whether a message may describe the pipeline that this process does not have: the registry and the secret
     /// by their names here, the container by its address. Default true. Set it to false where those who may
     /// write to the queue are not trusted to choose among all registries and secrets of this process.
@@ -111,6 +114,7 @@ impl Default for ImportSettings {
             ranges_ahead: 3,
             range_bytes: 8 << 20,
             most_manifests: 200_000,
+            most_manifest_bytes: 256 << 20,
             pipelines_from_messages: true,
             seal_key_secret: None,
         }
@@ -131,6 +135,9 @@ impl ImportSettings {
         let small =
             small.map(|(key, _, least)| (format!("import.{key}"), format!("must be at least {least}")));
         let mut faults: Vec<_> = small.collect();
+        if self.most_manifest_bytes == 0 {
+            faults.push(("import.most_manifest_bytes".to_owned(), "must be at least 1".to_owned()));
+        }
         if self.range_bytes != bounded_range(self.range_bytes) {
             let problem = "must be a multiple of 64, from 1 MiB (1048576) to 1 TiB".to_owned();
             faults.push(("import.range_bytes".to_owned(), problem));
@@ -233,13 +240,14 @@ mod tests {
             ranges_ahead: 1,
             range_bytes: (1 << 20) + 1,
             most_manifests: 0,
+            most_manifest_bytes: 0,
             ..ImportSettings::default()
         };
         let keys: Vec<String> = wrong.check().into_iter().map(|(key, _)| key).collect();
         assert_eq!(
             keys.join(" "),
             "import.parallel_questions import.parallel_blobs import.parallel_manifests import.ranges_ahead \
-             import.most_manifests import.range_bytes"
+             import.most_manifests import.most_manifest_bytes import.range_bytes"
         );
         for range_bytes in [0, (1 << 20) - 64, (1 << 40) + 64] {
             assert_eq!(ImportSettings { range_bytes, ..ImportSettings::default() }.check().len(), 1);

@@ -45,6 +45,8 @@ pub struct RepositoryPlan {
     pub blobs: BTreeMap<Digest, u64>,
     /// Referrers, signatures and fallback indexes.
     pub attached: Vec<Attached>,
+    /// The place of each of them by its digest, its subject and how it was found.
+    places: BTreeMap<(Digest, Digest, Discovery), usize>,
 }
 
 /// When the turn of a manifest is: the lowest first. What a manifest lists always has a lower rank.
@@ -183,16 +185,13 @@ impl RepositoryPlan {
 
     /// The place of something that is attached, which may belong to several artifacts.
     fn attach(&mut self, new: Attached) -> usize {
-        let same = |known: &Attached| {
-            (&known.digest, &known.subject, &known.by) == (&new.digest, &new.subject, &new.by)
-        };
-        if let Some(place) = self.attached.iter().position(same) {
-            let known = &mut self.attached[place];
-            known.generation = known.generation.min(new.generation);
-            return place;
+        let key = (new.digest.clone(), new.subject.clone(), new.by.clone());
+        let place = *self.places.entry(key).or_insert(self.attached.len());
+        match self.attached.get_mut(place) {
+            Some(known) => known.generation = known.generation.min(new.generation),
+            None => self.attached.push(new),
         }
-        self.attached.push(new);
-        self.attached.len() - 1
+        place
     }
 }
 
@@ -264,26 +263,28 @@ fn entries(contents: &Contents) -> (Vec<&CatalogArtifact>, Vec<(&Digest, &Digest
     if named.is_empty() {
         return (unnamed, Vec::new());
     }
-    let mut below = contents.manifests_below(named.iter().map(|entry| &entry.digest));
-    let mut referrers = Vec::new();
-    loop {
-        let before = unnamed.len();
-        unnamed.retain(|entry| {
-            if below.contains(&entry.digest) {
-                return false;
-            }
-            let subject = contents.views().get(&entry.digest).and_then(|view| view.subject.as_ref());
-            let Some(subject) = subject.filter(|subject| below.contains(&subject.digest)) else {
-                return true;
-            };
-            referrers.push((&entry.digest, &subject.digest));
-            below.extend(contents.manifests_below([&entry.digest]));
-            false
-        });
-        if unnamed.len() == before {
-            break;
+    let subject_of =
+        |entry: &CatalogArtifact| Some(&contents.views().get(&entry.digest)?.subject.as_ref()?.digest);
+    let mut by_subject: BTreeMap<&Digest, Vec<&Digest>> = BTreeMap::new();
+    for entry in &unnamed {
+        if let Some(subject) = subject_of(entry) {
+            by_subject.entry(subject).or_default().push(&entry.digest);
         }
     }
+    let mut below = contents.manifests_below(named.iter().map(|entry| &entry.digest));
+    let mut todo: VecDeque<&Digest> = below.iter().copied().collect();
+    let mut referrers = Vec::new();
+    while let Some(subject) = todo.pop_front() {
+        for referrer in by_subject.remove(subject).unwrap_or_default() {
+            if below.contains(referrer) {
+                continue;
+            }
+            referrers.push((referrer, subject));
+            let new = contents.manifests_below([referrer]);
+            todo.extend(new.into_iter().filter(|digest| below.insert(digest)));
+        }
+    }
+    unnamed.retain(|entry| !below.contains(&entry.digest));
     named.extend(unnamed);
     (named, referrers)
 }

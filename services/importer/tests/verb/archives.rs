@@ -156,3 +156,39 @@ async fn more_manifests_than_the_bound_are_refused() {
     let work = scene.put("foreign.tar", &bytes, &execution(1)).await;
     assert_eq!(scene.handle(&work).await.unwrap_err().code, Code::LimitExceeded);
 }
+
+#[tokio::test]
+async fn manifests_that_are_too_large_together_are_refused_before_they_are_read() {
+    let mut scene = Scene::new();
+    let (bundle, index) = image();
+    let bytes: u64 = bundle.manifests.iter().map(|(item, _)| item.size).sum();
+    let archive = archived(&bundle, &[entry(&index, Some("a:1"))]);
+    let work = scene.put("foreign.tar", &archive, &execution(1)).await;
+    scene.settings.most_manifest_bytes = bytes - 1;
+    let failure = scene.handle(&work).await.unwrap_err();
+    assert_eq!((failure.code, failure.class), (Code::LimitExceeded, Class::Permanent));
+    scene.settings.most_manifest_bytes = bytes;
+    assert_eq!(done(scene.handle(&work).await.unwrap()).counters.artifacts_moved, 1);
+}
+
+#[tokio::test]
+async fn referrers_of_referrers_come_along_in_whatever_order_the_archive_lists_them() {
+    let mut bundle = BundleBuilder::default();
+    let image = bundle.image("image", &[]);
+    let mut chain = vec![image.clone()];
+    for number in 0..200 {
+        let next = bundle.image_of(&format!("referrer {number}"), &[], chain.last());
+        chain.push(next);
+    }
+    let mut entries: Vec<Value> = chain[1..].iter().map(|item| entry(item, None)).collect();
+    entries.push(entry(&image, Some("a:1")));
+    for entries in [entries.clone(), entries.into_iter().rev().collect()] {
+        let scene = Scene::new();
+        let work = scene.put("foreign.tar", &archived(&bundle, &entries), &execution(1)).await;
+        let done = done(scene.handle(&work).await.unwrap());
+        assert_eq!(done.outcomes(), [("a:1".into(), "moved".into())]);
+        for item in &chain {
+            assert!(scene.registry.manifest_bytes(&repo("a"), &item.digest).is_some());
+        }
+    }
+}
