@@ -55,7 +55,8 @@ impl Progress {
         state.changed = true;
     }
 
-    /// Has a fact published with the next report, before the work ends.
+    /// Has a fact published with the next report, where there is one before the work ends. It is sent once, and may be
+    /// lost.
     pub fn announce(&self, fact: FactBody) {
         self.lock().announced.push(fact);
     }

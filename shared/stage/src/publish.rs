@@ -47,10 +47,14 @@ pub fn fact_message(
 /// share of time by then too.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long a broker may take to answer once the work is cancelled: what is done should be told, and a broker that
+/// blocks must not hold up a shutdown.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Publishes `messages`, again with the same ids after a failure, until all are confirmed.
 ///
 /// # Errors
-/// [`Class::Interrupted`] on shutdown; `away` after five minutes; and permanent where a message is too large to
+/// [`Class::Interrupted`] once cancelled, where no try is answered soon; `away` after five minutes; and permanent where a message is too large to
 /// be carried.
 pub(crate) async fn publish(
     bus: &dyn Bus,
@@ -64,10 +68,14 @@ pub(crate) async fn publish(
     let started = tokio::time::Instant::now();
     let mut pause = Duration::from_millis(250);
     loop {
-        let error = match bus.publish(messages.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
+        let published = tokio::select! {
+            biased;
+            published = bus.publish(messages.clone()) => published,
+            () = async { cancel.cancelled().await; tokio::time::sleep(GRACE).await } => {
+                return Err(Failure::interrupted());
+            }
         };
+        let Err(error) = published else { return Ok(()) };
         tracing::warn!(%error, "publishing failed; trying again");
         if matches!(error, BusError::TooLarge { .. }) {
             return Err(Failure::permanent(Code::LimitExceeded, error.to_string()));

@@ -38,7 +38,7 @@ pub enum FollowUp {
 /// What a stage did.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome<W> {
-    /// The work is done: these facts, then this work.
+    /// The work is done: first this work is published, then these facts.
     Done {
         /// What happened.
         facts: Vec<FactBody>,

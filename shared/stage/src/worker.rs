@@ -107,6 +107,8 @@ impl<V: Verb> Worker<V> {
             }
             self.show_slots(work.len());
         }
+        // What waits unstarted goes back at once, to whoever has time for it.
+        drop(deliveries);
         // What is in flight sees the same cancellation, and ends with a release.
         while let Some(ended) = work.join_next().await {
             log_panic(ended);

@@ -1,4 +1,4 @@
-//! Deliveries that are lost with their channel while somebody works on them.
+//! Work that must let go: deliveries that are lost with their channel, and shutdowns.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use transship_bus::{
     Bus, BusError, BusState, Deliveries, Delivery, HoldDelay, InProcess, Inbox, Incoming, Outgoing,
     QueueLook, Settle, Settled, Subscription, WorkQueue,
 };
-use transship_messages::{ImportRequested, WorkItem};
+use transship_messages::{FactBody, ImportRequested, WorkItem};
 use transship_model::{Counters, Execution, Failure, Part, Stage};
 use transship_stage::*;
 use transship_telemetry::Metrics;
@@ -39,8 +39,8 @@ impl Settle for Gone {
     }
 }
 
-/// A broker that delivers the same message once for each of its channels, however many are worked on: what RabbitMQ
-/// does when channels die.
+/// A broker that delivers the same message once for each of its channels, however many are worked on, as RabbitMQ
+/// does when channels die; and that answers no publish.
 struct Redelivering {
     twin: InProcess,
     channels: Vec<CancellationToken>,
@@ -69,8 +69,9 @@ impl Deliveries for Redeliveries {
 
 #[async_trait]
 impl Bus for Redelivering {
-    async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), BusError> {
-        self.twin.publish(messages).await
+    /// Blocked, as by a memory alarm.
+    async fn publish(&self, _: Vec<Outgoing>) -> Result<(), BusError> {
+        std::future::pending().await
     }
 
     async fn consume(&self, _: Inbox, _: u16) -> Result<Box<dyn Deliveries>, BusError> {
@@ -147,20 +148,70 @@ impl Verb for Slow {
     }
 }
 
+/// A verb that is done at once.
+struct Quick(Arc<Seen>);
+
+#[async_trait]
+impl Verb for Quick {
+    type Work = ImportRequested;
+    const STAGE: Stage = Stage::Importer;
+    const QUEUE: WorkQueue = WorkQueue::ImporterImports;
+
+    async fn handle(&self, _: &ImportRequested, _: &Context) -> Result<Outcome<ImportRequested>, Failure> {
+        self.0.began.notify_one();
+        let facts = vec![FactBody::PartPlanned { counters: Counters::default() }];
+        Ok(Outcome::Done { facts, next: Vec::new() })
+    }
+}
+
+const ONE_SLOT: WorkerSettings = WorkerSettings {
+    slots: 1,
+    slice: WorkerSettings::SLICE,
+    retry: RetryPolicy::BROKER,
+    facts_mandatory: false,
+};
+
+fn budget() -> ByteBudget {
+    ByteBudget::new(1 << 20)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_answers_nothing_does_not_hold_up_a_shutdown() {
+    let bus = Arc::new(Redelivering { twin: InProcess::new(), channels: vec![CancellationToken::new()] });
+    let (seen, cancel) = (Arc::new(Seen::default()), CancellationToken::new());
+    let metrics = Metrics::new(Stage::Importer);
+    let worker = Worker::new(bus, Quick(Arc::clone(&seen)), ONE_SLOT, budget(), metrics);
+    let worker = tokio::spawn(worker.run(cancel.clone()));
+    seen.began.notified().await;
+    cancel.cancel();
+    tokio::time::timeout(Duration::from_secs(10), worker).await.expect("it ends").unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_drains_consumes_no_more() {
+    let bus = Arc::new(InProcess::new());
+    let (seen, cancel) = (Arc::new(Seen::default()), CancellationToken::new());
+    let shared: Arc<dyn Bus> = Arc::<InProcess>::clone(&bus);
+    let metrics = Metrics::new(Stage::Importer);
+    let worker = Worker::new(shared, Slow(Arc::clone(&seen)), ONE_SLOT, budget(), metrics);
+    let worker = tokio::spawn(worker.run(cancel.clone()));
+    bus.publish(vec![work_message(&work(), WorkQueue::ImporterImports, [].into())]).await.unwrap();
+    seen.began.notified().await;
+    cancel.cancel();
+    // Shorter than what is in flight takes to let go.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let look = bus.look(WorkQueue::ImporterImports.into()).await.unwrap();
+    assert_eq!((look.consumers, seen.now.load(Ordering::SeqCst)), (0, 1));
+    tokio::time::timeout(Duration::from_secs(60), worker).await.unwrap().unwrap().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn work_on_a_lost_delivery_stops_and_keeps_its_slot_until_it_has() {
     let channels: Vec<_> = (0..3).map(|_| CancellationToken::new()).collect();
     let bus = Arc::new(Redelivering { twin: InProcess::new(), channels: channels.clone() });
     let (seen, cancel) = (Arc::new(Seen::default()), CancellationToken::new());
-    let settings = WorkerSettings {
-        slots: 1,
-        slice: WorkerSettings::SLICE,
-        retry: RetryPolicy::BROKER,
-        facts_mandatory: false,
-    };
     let metrics = Metrics::new(Stage::Importer);
-    let worker =
-        Worker::new(bus, Slow(Arc::clone(&seen)), settings, ByteBudget::new(1 << 20), metrics.clone());
+    let worker = Worker::new(bus, Slow(Arc::clone(&seen)), ONE_SLOT, budget(), metrics.clone());
     let worker = tokio::spawn(worker.run(cancel.clone()));
     let soon = async |what: &Notify| tokio::time::timeout(Duration::from_secs(60), what.notified()).await;
     for lost in &channels {
