@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use transship_api::{ExportPipeline, ImportPipeline, Kind, ResourceId, RouteResource, SystemData};
+use transship_model::ContainerUrl;
 
 use super::{Api, By, Put, json_of, read, unavailable};
 use crate::refusal::Refusal;
@@ -61,7 +62,9 @@ impl Api {
 
     /// 403 where a container is a directory, and the configuration does not allow that.
     fn may_name(&self, container: Option<&str>, target: &str) -> Result<(), Refusal> {
-        let is_local = container.is_some_and(|uri| uri.starts_with("file:"));
+        // As everybody else reads it: `FILE:` and spaces before it are a directory too.
+        let container = container.and_then(|uri| uri.parse::<ContainerUrl>().ok());
+        let is_local = container.is_some_and(|container| container.directory().is_some());
         if self.limits.local_containers || !is_local {
             return Ok(());
         }

@@ -165,12 +165,9 @@ pub(crate) fn is_stripped(head: &Head, metadata: &Metadata) -> bool {
 /// `REGISTRY.PIPELINE`, and one of an importer's own configuration has a plain name.
 pub(crate) fn is_announced_to(name: &PipelineName, id: &ResourceId) -> bool {
     let name = name.as_str();
-    match name.split_once('.') {
-        Some((registry, pipeline)) => {
-            registry.eq_ignore_ascii_case(&id.registry) && pipeline.eq_ignore_ascii_case(id.name())
-        }
-        None => name.eq_ignore_ascii_case(id.name()),
-    }
+    // Both may hold dots themselves.
+    name.eq_ignore_ascii_case(&format!("{}.{}", id.registry, id.name()))
+        || name.eq_ignore_ascii_case(id.name())
 }
 
 fn shown(ms: i64) -> String {
@@ -281,6 +278,15 @@ mod tests {
             ("outbox", false),
         ] {
             assert_eq!(is_announced_to(&name.parse().unwrap(), &id), expected, "{name}");
+        }
+        let dotted = ResourceId::registry("s", "g", "my.registry").child(Kind::ImportPipeline, "in.box");
+        for (name, expected) in [
+            ("my.registry.in.box", true),
+            ("in.box", true),
+            ("my.registry", false),
+            ("registry.in.box", false),
+        ] {
+            assert_eq!(is_announced_to(&name.parse().unwrap(), &dotted), expected, "{name}");
         }
     }
 

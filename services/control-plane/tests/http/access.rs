@@ -150,9 +150,11 @@ async fn a_directory_is_no_container_unless_an_operator_says_so() {
     let bodies = [
         ("exportPipelines/outbox", json!({ "properties": { "target": { "uri": "file:///tmp/c" } } })),
         ("importPipelines/inbox", json!({ "properties": { "source": { "uri": "file:///tmp/c" } } })),
+        ("exportPipelines/louder", json!({ "properties": { "target": { "uri": "FILE:///tmp/c" } } })),
+        ("importPipelines/space", json!({ "properties": { "source": { "uri": " file:///tmp/c" } } })),
         ("routes/outward", json!({ "properties": { "sourceUri": "file:///a", "targetUri": "file:///b" } })),
     ];
-    for (local_containers, statuses) in [(false, [403; 3]), (true, [200; 3])] {
+    for (local_containers, statuses) in [(false, [403; 5]), (true, [200; 5])] {
         let limits = LimitsConfig { local_containers, ..LimitsConfig::default() };
         let scene = Scene::with(With { limits, ..With::default() }).await;
         for ((path, body), status) in bodies.iter().zip(statuses) {
