@@ -120,6 +120,19 @@ pub(crate) async fn artifacts_of(
     Ok(read_contents(&window).await?.artifacts)
 }
 
+/// Whether everything that the bundles hold is at the target, so that they may be deleted. Says why not where an
+/// importer left something out though no artifact failed for it.
+pub(crate) fn may_delete(ledger: &Ledger, artifacts: &[ArtifactRow], screen: &Screen) -> bool {
+    if ledger.failure().is_some() || artifacts.iter().any(|row| row.outcome == "failed") {
+        return false;
+    }
+    let remark = ledger.remark();
+    if let Some(remark) = remark {
+        screen.warn(&format!("the bundle is kept: {remark}"));
+    }
+    remark.is_none()
+}
+
 /// Deletes the bundles `blobs`, each where it is still the one that was seen.
 ///
 /// # Errors

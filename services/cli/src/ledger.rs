@@ -123,6 +123,11 @@ impl Ledger {
         self.parts.values().find_map(|part| part.failures.values().next())
     }
 
+    /// What an importer says of an import that is done: what of the bundle it left out, for example.
+    pub(crate) fn remark(&self) -> Option<&str> {
+        self.parts.values().flat_map(|part| part.imported.values()).find_map(Option::as_deref)
+    }
+
     /// How far the stages are that said anything yet, in their order.
     pub(crate) fn rows(&self) -> Vec<StageRow> {
         [Stage::Exporter, Stage::BlobCopier, Stage::Importer]

@@ -97,6 +97,27 @@ async fn a_bundle_can_be_copied_to_another_place_and_deleted_everywhere() -> Res
 }
 
 #[tokio::test]
+async fn a_bundle_that_holds_more_than_the_target_took_is_not_deleted() -> Result<()> {
+    let world = World::new().await?;
+    let image = world.from.image("team/app", Some("1"), &[100]).await?;
+    let signature = image["digest"].as_str().unwrap().replace(':', "-") + ".sig";
+    world.from.image("team/app", Some(&signature), &[10]).await?;
+    world.to.image("team/app", Some(&signature), &[20]).await?;
+    let place = world.home.directory("out");
+    let arguments = ["--via", &place, "--blob", "b", "team/app:1", "--delete-source-blob"];
+    let kept = world.transfer(&arguments).await.ok();
+    assert!(kept.stderr.contains("warning: the bundle is kept: "), "{kept:?}");
+    assert_eq!(bundles(place.as_ref()), ["b"]);
+    let import = ["import", "--registry", world.target.host(), "--from", &place, "--blob", "b"];
+    let kept = world.home.run(&[&import[..], &["--delete-source-blob"]].concat()).await.ok();
+    assert!(kept.stderr.contains("warning: the bundle is kept: "), "{kept:?}");
+    assert_eq!(bundles(place.as_ref()), ["b"]);
+    world.home.run(&[&import[..], &["--delete-source-blob", "--overwrite-tags"]].concat()).await.ok();
+    assert!(bundles(place.as_ref()).is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_run_of_many_parts_is_imported_by_its_name() -> Result<()> {
     let world = World::new().await?;
     let mut list = String::from("# all of them\n");

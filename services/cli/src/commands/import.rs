@@ -14,7 +14,7 @@ use transship_storage::{Access, Containers};
 
 use crate::args::{ImportArgs, ImportOptionArgs, OutputFormat};
 use crate::bundle::{Located, locate_file, locate_in};
-use crate::conclusion::{Conclusion, artifacts_of, delete_all};
+use crate::conclusion::{Conclusion, artifacts_of, delete_all, may_delete};
 use crate::exit::{Exit, Problem};
 use crate::hints::Doer;
 use crate::identity::{execution_id, now_ms};
@@ -57,9 +57,7 @@ pub(crate) async fn import(
     let ended = process.run(work(&located, &execution), &pattern, &mut ledger, args.continue_on_errors).await;
     let artifacts = import_rows(ledger.parts(), &contents);
     let mut ended = ended;
-    let is_whole = ended.is_ok() && ledger.failure().is_none();
-    let deletes =
-        is_whole && args.options.delete_source_blob && artifacts.iter().all(|row| row.outcome != "failed");
+    let deletes = ended.is_ok() && args.options.delete_source_blob && may_delete(&ledger, &artifacts, screen);
     if deletes {
         let blobs = located.parts.iter().map(|part| (part.blob.clone(), part.properties.etag.clone()));
         ended = delete_all(&located.container, blobs).await;

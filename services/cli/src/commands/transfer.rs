@@ -13,7 +13,7 @@ use transship_storage::{Access, Container, Containers};
 use super::export::{bundle_rows, exporter, facts_of, work};
 use super::import::{importer, pipeline};
 use crate::args::{OutputFormat, TransferArgs};
-use crate::conclusion::{Conclusion, contents_of, delete_all};
+use crate::conclusion::{Conclusion, contents_of, delete_all, may_delete};
 use crate::exit::{Exit, Problem};
 use crate::hints::{Doer, of_store, reword};
 use crate::identity::{Wishes, short_hash};
@@ -70,7 +70,7 @@ pub(crate) async fn transfer(
     let contents = contents_of(&way.open[0], &written(&plan.parts, ledger.parts())).await;
     let artifacts = transfer_rows(&plan, ledger.parts(), &contents);
     let bundles = bundle_rows(&plan, &ledger, &way.open[0]);
-    if ended.is_ok() && is_whole(&ledger, &artifacts) && args.import.delete_source_blob {
+    if ended.is_ok() && args.import.delete_source_blob && may_delete(&ledger, &artifacts, screen) {
         ended = way.delete(&plan).await;
     }
     let is_done = ended.is_ok() && is_whole(&ledger, &artifacts);
