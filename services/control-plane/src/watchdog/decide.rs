@@ -254,7 +254,14 @@ mod tests {
                 state.apply(fact);
             }
             let part = PartRecord { number: 1, summary: state.summary(), state };
-            let action = decide_watch(&run, &[part.clone()], LOST_AFTER, false, 0, &WatchSettings::default());
+            let action = decide_watch(
+                &run,
+                std::slice::from_ref(&part),
+                LOST_AFTER,
+                false,
+                0,
+                &WatchSettings::default(),
+            );
             assert_eq!(action == WatchAction::Nothing, is_over, "{facts:?}");
             let ended = crate::fold::run_state(&run.view, 1, &[(1, part.summary)]);
             assert_eq!(ended.is_some_and(|state| state.is_terminal()), is_over, "{facts:?}");
