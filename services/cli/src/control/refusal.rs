@@ -51,7 +51,9 @@ fn with_hint(problem: Problem, status: u16, code: &str) -> Problem {
             "put a token that this control plane knows into the file of the context (`transship context set NAME \
                      --token-file FILE`), or into TRANSSHIP_TOKEN"
         }
-        (403, _) => "the token may not do this, it seems: it needs another role (`contributor` does everything)",
+        (403, _) => {
+            "the token may not do this, it seems: it needs another role (`contributor` does everything)"
+        }
         (404, _) => {
             "look at what there is: `transship pipeline export list`, `transship run list` and so on; --registry \
                      names another registry"

@@ -2,6 +2,7 @@
 //! what it never does. Every error is searched for the secrets that the script hands out.
 
 mod auth;
+mod breaks;
 mod lists;
 mod pace;
 mod reads;
