@@ -7,6 +7,7 @@
 mod address;
 mod answer;
 mod auth;
+mod beginning;
 mod call;
 mod catalog;
 mod challenge;
@@ -31,7 +32,6 @@ mod resumable;
 mod session;
 mod settings;
 mod source;
-mod splitter;
 mod target;
 mod token_endpoint;
 mod transport;

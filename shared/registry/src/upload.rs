@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use transship_model::{Digest, Repository};
 
+use crate::beginning::beginning;
 use crate::client::Inner;
 use crate::pace::pauses;
 use crate::session::{Setback, UploadSession};
-use crate::splitter::Splitter;
 use crate::{Content, RegistryError};
 
 /// How often an upload is begun.
@@ -167,7 +167,7 @@ impl Inner {
         let mut pauses = pauses(&self.wire.limits).take(TRIES - 1);
         let mut renewed = false;
         loop {
-            let piece = Splitter::new(content.open(session.offset())).take(length);
+            let piece = beginning(content.open(session.offset()), length);
             match Box::pin(self.patch(&session, digest, piece, length)).await {
                 Err(Setback::Renewed(_)) if !renewed => renewed = true,
                 Err(Setback::Lost(error)) if !error.is_upload_lost() => {
@@ -194,23 +194,21 @@ impl Inner {
         let length = content.length();
         let chunk = chunk.max(session.minimum_chunk()).max(1);
         let mut session = session.clone();
-        let mut splitter = Splitter::new(content.open(0));
         let mut resumed = 0;
         while session.offset() < length {
             let piece = chunk.min(length - session.offset());
-            match self.patch(&session, digest, splitter.take(piece), piece).await {
+            // Opened for each piece: a reader that read ahead would hold memory while it waits for its turn at the
+            // registry, which those may hold who wait for memory.
+            let body = beginning(content.open(session.offset()), piece);
+            match self.patch(&session, digest, body, piece).await {
                 Ok(next) => session = next,
                 Err(Setback::Lost(error)) if piece < length && resumed < TRIES => {
                     resumed += 1;
                     let standing = self.standing(&session, digest).await;
                     let standing = standing.filter(|standing| standing.offset() == session.offset());
                     session = standing.ok_or(Setback::Lost(error))?;
-                    splitter = Splitter::new(content.open(session.offset()));
                 }
-                Err(Setback::Renewed(_)) if resumed < TRIES => {
-                    resumed += 1;
-                    splitter = Splitter::new(content.open(session.offset()));
-                }
+                Err(Setback::Renewed(_)) if resumed < TRIES => resumed += 1,
                 Err(setback) => return Err(setback),
             }
         }

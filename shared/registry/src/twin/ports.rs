@@ -10,8 +10,8 @@ use transship_model::{
 };
 
 use super::{MemoryRegistry, Operation, State};
+use crate::beginning::beginning;
 use crate::error::UPLOAD;
-use crate::splitter::Splitter;
 use crate::{
     BlobRead, Content, ContentStream, Manifest, Mount, Referrers, RegistryError, ResumableTarget, Source,
     Target, UploadSession,
@@ -268,7 +268,7 @@ impl ResumableTarget for MemoryRegistry {
         length: u64,
     ) -> Result<UploadSession, RegistryError> {
         drop(self.begin_call(Operation::ContinueUpload)?);
-        let piece = Splitter::new(content.open(session.offset())).take(length);
+        let piece = beginning(content.open(session.offset()), length);
         let bytes = self.collect(piece, length).await?;
         let mut state = self.state();
         let number = session.location().expose().parse().unwrap_or_default();
