@@ -9,7 +9,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use transship_model::{ArtifactReference, Code, Digest, Failure, Repository, Selector};
 use transship_registry::{Manifest, RegistryError};
 
-use crate::ImportError;
 use crate::contents::Place;
 use crate::decide::{TagDecision, decide_tag};
 use crate::ledger::Ledger;
@@ -30,6 +29,13 @@ pub(crate) struct Put {
     pub(crate) repository: Repository,
     pub(crate) selector: Selector,
     pub(crate) digest: Digest,
+}
+
+impl Put {
+    /// What it is called at the target.
+    pub(crate) fn name(&self) -> ArtifactReference {
+        ArtifactReference::new(self.repository.clone(), self.selector.clone())
+    }
 }
 
 /// Why a manifest was not put.
@@ -111,7 +117,7 @@ pub(crate) async fn put_all(
                 NotPut::Refused(error) => ledger.tolerate(explain(import, &put, error, ledger))?,
                 NotPut::Absent => ledger.tolerate(absent(&put))?,
                 // Whoever asked for the tag knows what that means.
-                NotPut::Taken(existing) => taken(import, &put, existing),
+                NotPut::Taken(existing) => import.tag_exists(put.name(), existing, &put.digest),
             };
             failed.push((put, failure));
         }
@@ -245,11 +251,7 @@ async fn restore(import: &Import<'_>, put: &Put, ledger: &mut Ledger) -> Result<
 /// What the registry said, and what may be behind it.
 fn explain(import: &Import<'_>, put: &Put, error: RegistryError, ledger: &Ledger) -> Failure {
     let is_unknown = error.is_blob_unknown();
-    let name = match &put.selector {
-        Selector::Tag(tag) => format!("{}:{tag}", put.repository),
-        Selector::Digest(digest) => format!("{}@{digest}", put.repository),
-    };
-    let failure = Failure::from(error).while_doing(format_args!("putting manifest {name}"));
+    let failure = Failure::from(error).while_doing(format_args!("putting manifest {}", put.name()));
     let blobs = import.contents.direct(&put.digest).blobs;
     let absent = blobs.into_iter().find(|(blob, _)| is_unknown && ledger.foreign.contains(*blob));
     match absent {
@@ -261,16 +263,9 @@ fn explain(import: &Import<'_>, put: &Put, error: RegistryError, ledger: &Ledger
     }
 }
 
-/// The tag was taken since all tags were looked at.
-fn taken(import: &Import<'_>, put: &Put, existing: Digest) -> Failure {
-    let (host, wanted) = (import.target.host().to_owned(), put.digest.clone());
-    let name = ArtifactReference::new(put.repository.clone(), put.selector.clone());
-    ImportError::TagExists { host, name, existing, wanted }.into()
-}
-
 /// A bundle may name a signature that it does not hold and the target does, and a tag needs its bytes.
 fn absent(put: &Put) -> Failure {
-    let name = ArtifactReference::new(put.repository.clone(), put.selector.clone());
-    let message = format!("the bundle does not hold manifest {}, so it cannot be put as {name}", put.digest);
+    let (digest, name) = (&put.digest, put.name());
+    let message = format!("the bundle does not hold manifest {digest}, so it cannot be put as {name}");
     Failure::permanent(Code::ContentNotFound, message).with_hint("export the artifact again")
 }

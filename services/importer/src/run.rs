@@ -6,14 +6,14 @@ use futures::stream::{BufferUnordered, Iter};
 use futures::{StreamExt, stream};
 use tokio::sync::Semaphore;
 use transship_messages::ImportRequested;
-use transship_model::{Digest, Failure, Repository, Selector};
+use transship_model::{ArtifactReference, Digest, Failure, Repository, Selector};
 use transship_registry::{Target, UploadSession};
 use transship_stage::{ByteBudget, Context};
 
 use crate::bundle::ArrivedBundle;
 use crate::memory::Memory;
 use crate::seal::{Seal, Standing};
-use crate::{Contents, ImportPipeline, ImportPlan, ImportSettings};
+use crate::{Contents, ImportError, ImportPipeline, ImportPlan, ImportSettings};
 
 /// One import.
 pub(crate) struct Import<'a> {
@@ -94,6 +94,12 @@ impl Import<'_> {
     pub(crate) async fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, Failure> {
         let _turn = self.questions.acquire().await;
         Ok(self.target.has_blob(repository, digest).await?)
+    }
+
+    /// A name that is something else at the target, and may not be moved.
+    pub(crate) fn tag_exists(&self, name: ArtifactReference, existing: Digest, wanted: &Digest) -> Failure {
+        let (host, wanted) = (self.target.host().to_owned(), wanted.clone());
+        ImportError::TagExists { host, name, existing, wanted }.into()
     }
 
     /// Gives uploads up, so that the registry need not keep them. Best effort.

@@ -6,7 +6,6 @@ use futures::StreamExt;
 use transship_bundle::Discovery;
 use transship_model::{ArtifactReference, Code, Digest, Failure, Repository, Selector, Tag};
 
-use crate::ImportError;
 use crate::decide::{TagDecision, decide_tag};
 use crate::ledger::{Ledger, Standing};
 use crate::manifests::{Put, put_all};
@@ -64,9 +63,8 @@ fn stand(import: &Import<'_>, index: usize, found: Option<&Digest>, ledger: &mut
         TagDecision::Put => {}
         TagDecision::Keep => ledger.standings[index] = Standing::Present,
         TagDecision::Conflict(existing) => {
-            let (host, name) = (import.target.host().to_owned(), artifact.target.clone());
-            let wanted = artifact.digest.clone();
-            ledger.fail_artifact(index, ImportError::TagExists { host, name, existing, wanted }.into());
+            let failure = import.tag_exists(artifact.target.clone(), existing, &artifact.digest);
+            ledger.fail_artifact(index, failure);
         }
     }
 }
@@ -186,7 +184,7 @@ pub(crate) async fn put_tags(import: &Import<'_>, ledger: &mut Ledger) -> Result
         }
     }
     for (put, failure) in put_all(import, puts.into_iter().collect(), ledger).await? {
-        let name = ArtifactReference::new(put.repository, put.selector);
+        let name = put.name();
         for (index, artifact) in import.plan.artifacts.iter().enumerate() {
             if artifact.target == name {
                 ledger.fail_artifact(index, failure.clone());
