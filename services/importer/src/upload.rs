@@ -65,7 +65,7 @@ pub(crate) async fn fetch(
 }
 
 /// Uploads a blob by ranges of the bundle.
-pub(crate) async fn upload(
+async fn upload(
     import: &Import<'_>,
     digest: &Digest,
     repository: &Repository,
