@@ -3,6 +3,8 @@
 
 #[path = "support/flow.rs"]
 mod flow;
+#[path = "support/settings.rs"]
+mod settings;
 #[path = "support/state.rs"]
 mod state;
 mod support;
@@ -12,19 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use transship_bus::{Bus, BusError, BusSettings, BusState, HoldDelay, RabbitMq, Settled};
-use transship_model::Secret;
 
 use self::flow::{drain, fact};
 use self::state::{connecting, ready};
 use self::support::{QUEUE, take, within, work};
 
 fn settings(url: &str) -> BusSettings {
-    BusSettings {
-        publish_timeout: Duration::from_secs(3),
-        connect_timeout: Duration::from_secs(5),
-        longest_backoff: Duration::from_secs(2),
-        ..BusSettings::new(Secret::new(url), "faults")
-    }
+    BusSettings { publish_timeout: Duration::from_secs(3), ..settings::settings(url) }
 }
 
 /// Publishes until the broker has it, as a stage does.

@@ -7,6 +7,10 @@ mod flow;
 mod letters;
 #[path = "support/raw.rs"]
 mod raw;
+#[path = "support/settings.rs"]
+mod settings;
+#[path = "support/shared.rs"]
+mod shared;
 #[path = "support/state.rs"]
 mod state;
 mod support;
@@ -18,36 +22,17 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation};
-use tokio::sync::OnceCell;
 use transship_bus::{
-    Bus, BusError, BusSettings, GivenUpBy, HoldDelay, Inbox, MAX_BODY_BYTES, RabbitMq, Settled, WorkQueue,
+    Bus, BusError, GivenUpBy, HoldDelay, Inbox, MAX_BODY_BYTES, RabbitMq, Settled, WorkQueue,
 };
-use transship_model::Secret;
 
 use self::flow::{drain, fact};
 use self::letters::{DeadLetter, raw_dead_letters};
 use self::raw::raw;
+use self::settings::settings;
+use self::shared::{broker, vhost};
 use self::state::{connecting, ready};
 use self::support::{QUEUE, take, within, work};
-
-static BROKER: OnceCell<transship_rig::RabbitMq> = OnceCell::const_new();
-
-async fn broker() -> &'static transship_rig::RabbitMq {
-    BROKER.get_or_init(|| async { transship_rig::RabbitMq::shared().await.unwrap() }).await
-}
-
-async fn vhost() -> String {
-    broker().await.vhost().await.unwrap()
-}
-
-fn settings(url: &str) -> BusSettings {
-    BusSettings {
-        publish_timeout: Duration::from_secs(5),
-        connect_timeout: Duration::from_secs(5),
-        longest_backoff: Duration::from_secs(2),
-        ..BusSettings::new(Secret::new(url), "given_up")
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_with_other_arguments_is_named_until_it_is_gone() {

@@ -6,6 +6,10 @@ mod flow;
 mod proxy;
 #[path = "support/raw.rs"]
 mod raw;
+#[path = "support/settings.rs"]
+mod settings;
+#[path = "support/shared.rs"]
+mod shared;
 #[path = "support/state.rs"]
 mod state;
 mod support;
@@ -17,35 +21,16 @@ use std::time::{Duration, Instant};
 use lapin::Channel;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use tokio::net::TcpListener;
-use tokio::sync::OnceCell;
 use tracing_subscriber::EnvFilter;
 use transship_bus::{Bus, BusError, BusSettings, FACTS_EXCHANGE, RabbitMq};
-use transship_model::Secret;
 
 use self::flow::{drain, fact};
 use self::proxy::{Passes, Proxy};
 use self::raw::raw;
+use self::settings::settings;
+use self::shared::vhost;
 use self::state::{connecting, ready};
 use self::support::{QUEUE, take, within, work};
-
-static BROKER: OnceCell<transship_rig::RabbitMq> = OnceCell::const_new();
-
-async fn broker() -> &'static transship_rig::RabbitMq {
-    BROKER.get_or_init(|| async { transship_rig::RabbitMq::shared().await.unwrap() }).await
-}
-
-async fn vhost() -> String {
-    broker().await.vhost().await.unwrap()
-}
-
-fn settings(url: &str) -> BusSettings {
-    BusSettings {
-        publish_timeout: Duration::from_secs(5),
-        connect_timeout: Duration::from_secs(5),
-        longest_backoff: Duration::from_secs(2),
-        ..BusSettings::new(Secret::new(url), "rabbitmq")
-    }
-}
 
 async fn delete_queue(channel: &Channel, name: &str) {
     channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();

@@ -1,5 +1,7 @@
 //! Work that must let go: deliveries that are lost with their channel, and shutdowns.
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,9 +15,11 @@ use transship_bus::{
     QueueLook, Settle, Settled, Subscription, WorkQueue,
 };
 use transship_messages::{FactBody, ImportRequested, WorkItem};
-use transship_model::{Counters, Execution, Failure, Part, Stage};
+use transship_model::{Counters, Failure, Stage};
 use transship_stage::*;
 use transship_telemetry::Metrics;
+
+use self::support::work;
 
 /// The handle of a delivery whose channel is gone.
 struct Gone;
@@ -92,22 +96,6 @@ impl Bus for Redelivering {
 
     async fn close(&self) {
         self.twin.close().await;
-    }
-}
-
-fn work() -> ImportRequested {
-    ImportRequested {
-        execution: Execution { id: "run-1".parse().unwrap(), generation: 1 },
-        part: Part::ONLY,
-        pipeline: "default".parse().unwrap(),
-        container: "file:///memory/target".parse().unwrap(),
-        blob: "bundle".parse().unwrap(),
-        etag: None,
-        slice: 0,
-        carried: Counters::default(),
-        destination: None,
-        catalog_digest: None,
-        sealed_upload: None,
     }
 }
 

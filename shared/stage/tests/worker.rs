@@ -1,5 +1,7 @@
 //! The harness over the in-process bus: what is published, how deliveries are settled, in every case.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,9 +12,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use transship_bus::{Bus, Destination, InProcess, Incoming, Outgoing, WorkQueue};
 use transship_messages::{Fact, FactBody, ImportRequested, WorkItem, decode_fact};
-use transship_model::{Class, Code, Counters, Execution, Failure, Part, Stage};
+use transship_model::{Class, Code, Counters, Failure, Stage};
 use transship_stage::*;
 use transship_telemetry::Metrics;
+
+use self::support::work;
 
 type Handle = dyn Fn(&ImportRequested, &Context) -> Result<Outcome<ImportRequested>, Failure> + Send + Sync;
 
@@ -122,22 +126,6 @@ impl Bench {
         self.cancel.cancel();
         tokio::time::timeout(Duration::from_secs(60), self.worker).await.expect("the worker drains").unwrap();
         Arc::into_inner(self.seen).map(|seen| seen.into_inner().unwrap()).unwrap_or_default()
-    }
-}
-
-fn work() -> ImportRequested {
-    ImportRequested {
-        execution: Execution { id: "run-1".parse().unwrap(), generation: 1 },
-        part: Part::ONLY,
-        pipeline: "default".parse().unwrap(),
-        container: "file:///memory/target".parse().unwrap(),
-        blob: "bundle".parse().unwrap(),
-        etag: None,
-        slice: 0,
-        carried: Counters::default(),
-        destination: None,
-        catalog_digest: None,
-        sealed_upload: None,
     }
 }
 
