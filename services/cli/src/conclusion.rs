@@ -120,10 +120,15 @@ pub(crate) async fn artifacts_of(
     Ok(read_contents(&window).await?.artifacts)
 }
 
+/// Whether no part and no artifact failed.
+pub(crate) fn is_whole(ledger: &Ledger, artifacts: &[ArtifactRow]) -> bool {
+    ledger.failure().is_none() && artifacts.iter().all(|row| row.outcome != "failed")
+}
+
 /// Whether everything that the bundles hold is at the target, so that they may be deleted. Says why not where an
 /// importer left something out though no artifact failed for it.
 pub(crate) fn may_delete(ledger: &Ledger, artifacts: &[ArtifactRow], screen: &Screen) -> bool {
-    if ledger.failure().is_some() || artifacts.iter().any(|row| row.outcome == "failed") {
+    if !is_whole(ledger, artifacts) {
         return false;
     }
     let remark = ledger.remark();

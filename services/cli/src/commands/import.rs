@@ -54,9 +54,9 @@ pub(crate) async fn import(
     let parts = located.parts.iter().map(|part| part.part);
     let mut ledger = Ledger::new(execution.clone(), Goal::Imported, parts);
     let pattern = format!("{}.#", execution.id);
-    let ended = process.run(work(&located, &execution), &pattern, &mut ledger, args.continue_on_errors).await;
+    let mut ended =
+        process.run(work(&located, &execution), &pattern, &mut ledger, args.continue_on_errors).await;
     let artifacts = import_rows(ledger.parts(), &contents);
-    let mut ended = ended;
     let deletes = ended.is_ok() && args.options.delete_source_blob && may_delete(&ledger, &artifacts, screen);
     if deletes {
         let blobs = located.parts.iter().map(|part| (part.blob.clone(), part.properties.etag.clone()));

@@ -35,7 +35,7 @@ pub(crate) async fn pipeline(
                 list(args, Kind::ExportPipeline, resources::export_pipelines, format, screen).await
             }
             PipelineCommand::Show(args) => {
-                show_watched(args, Kind::ExportPipeline, resources::export_pipeline, format, screen).await
+                show(args, Kind::ExportPipeline, resources::export_pipeline, format, screen).await
             }
             PipelineCommand::Delete(args) => delete(args, Kind::ExportPipeline, format, screen).await,
         },
@@ -45,7 +45,7 @@ pub(crate) async fn pipeline(
                 list(args, Kind::ImportPipeline, resources::import_pipelines, format, screen).await
             }
             PipelineCommand::Show(args) => {
-                show_watched(args, Kind::ImportPipeline, resources::import_pipeline, format, screen).await
+                show(args, Kind::ImportPipeline, resources::import_pipeline, format, screen).await
             }
             PipelineCommand::Delete(args) => delete(args, Kind::ImportPipeline, format, screen).await,
         },
@@ -92,7 +92,7 @@ pub(super) async fn list<T: DeserializeOwned>(
     Ok(Exit::Done)
 }
 
-/// Shows one resource.
+/// Shows one resource, and what keeps a pipeline from working by itself.
 pub(super) async fn show<T: DeserializeOwned>(
     args: &NameArgs,
     kind: Kind,
@@ -104,25 +104,11 @@ pub(super) async fn show<T: DeserializeOwned>(
     let control = ControlPlane::connect(&args.connection)?;
     let what = format!("show {} {}", noun(kind), args.name);
     let id = control.registry_of(kind)?.child(kind, &args.name);
-    let value = control.get(&id.to_string(), &what).await?.body;
-    write(&value, table, &what, format, screen)?;
-    Ok(Exit::Done)
-}
-
-/// Shows a pipeline, and what keeps it from working by itself.
-async fn show_watched<T: DeserializeOwned>(
-    args: &NameArgs,
-    kind: Kind,
-    table: fn(&T) -> String,
-    format: OutputFormat,
-    screen: &Screen,
-) -> Result<Exit, Problem> {
-    check_old_name(&args.name)?;
-    let control = ControlPlane::connect(&args.connection)?;
-    let what = format!("show {} {}", noun(kind), args.name);
-    let id = control.registry_of(kind)?.child(kind, &args.name);
     let mut value = control.get(&id.to_string(), &what).await?.body;
-    let watch = watching::watching(&control, &id).await?;
+    let watch = match kind {
+        Kind::ExportPipeline | Kind::ImportPipeline => watching::watching(&control, &id).await?,
+        Kind::PipelineRun | Kind::Route => None,
+    };
     watching::add(&mut value, watch.as_ref());
     write(&value, table, &what, format, screen)?;
     watching::warn(watch.as_ref(), kind, &args.name, screen);

@@ -13,7 +13,7 @@ use transship_storage::{Access, Container, Containers};
 use super::export::{bundle_rows, exporter, facts_of, work};
 use super::import::{importer, pipeline};
 use crate::args::{OutputFormat, TransferArgs};
-use crate::conclusion::{Conclusion, contents_of, delete_all, may_delete};
+use crate::conclusion::{Conclusion, contents_of, delete_all, is_whole, may_delete};
 use crate::exit::{Exit, Problem};
 use crate::hints::{Doer, of_store, reword};
 use crate::identity::{Wishes, short_hash};
@@ -21,7 +21,6 @@ use crate::ledger::{Goal, Ledger};
 use crate::place::{of_directory, parse_place};
 use crate::plan::{Resolved, RunPlan, look_up, plan, unless_interrupted};
 use crate::process::{Process, TARGET};
-use crate::report::ArtifactRow;
 use crate::rows::{transfer_rows, written};
 use crate::sas::{SOURCE_SAS, Store, TARGET_SAS, containers};
 use crate::screen::Screen;
@@ -89,10 +88,6 @@ pub(crate) async fn transfer(
     .write(ended, format, screen);
     way.close(is_done);
     exit
-}
-
-fn is_whole(ledger: &Ledger, artifacts: &[ArtifactRow]) -> bool {
-    ledger.failure().is_none() && artifacts.iter().all(|row| row.outcome != "failed")
 }
 
 impl Way {

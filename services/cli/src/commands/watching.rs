@@ -8,12 +8,13 @@ use super::doctor::{Check, Status};
 use super::pipeline::{noun, typed};
 use crate::control::ControlPlane;
 use crate::exit::Problem;
+use crate::report::units::counted;
 use crate::screen::Screen;
 
 /// The name of the checks of pipelines.
 const NAME: &str = "pipelines";
 /// The most pipelines that are asked about: each is a request.
-const MAX_PIPELINES: usize = 200;
+const MAX_PIPELINES: u64 = 200;
 
 /// What the trigger or schedule of the pipeline `id` is doing; `None` where this control plane does not say.
 ///
@@ -66,8 +67,8 @@ async fn try_check(control: &ControlPlane) -> Result<Vec<Check>, Problem> {
         }
     }
     if checks.is_empty() {
-        let noun = if count == 1 { "pipeline" } else { "pipelines" };
-        let message = format!("{count} {noun}; nothing keeps a trigger or schedule from its work");
+        let message =
+            format!("{}; nothing keeps a trigger or schedule from its work", counted(count, "pipeline"));
         checks.push(Check::new(NAME, Status::Ok, message));
     }
     Ok(checks)
