@@ -50,6 +50,18 @@ impl Pages {
         let is_new = self.seen.insert(next.clone());
         !is_barren || (is_new && self.barren <= MAX_BARREN)
     }
+
+    /// The page of names after one that listed these, if there is one: where the registry says it goes on, or else
+    /// after the last name of a full page, for registries that page without saying so.
+    fn after(&mut self, next: Option<Url>, first: &Url, listed: &[String], is_barren: bool) -> Option<Url> {
+        match (next, listed.last()) {
+            (Some(next), _) => self.go_on(&next, is_barren).then_some(next),
+            (None, Some(last)) if listed.len() >= PAGE && !is_barren => {
+                Some(with_query(first, &[("n", &PAGE.to_string()), ("last", last)]))
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,15 +108,10 @@ impl Inner {
             if tags.len() > MAX_TAGS {
                 return Err(self.wire.protocol(&call, format!("more than {MAX_TAGS} tags")));
             }
-            let is_barren = tags.len() == before;
-            page = match (next, listed.last()) {
-                (Some(next), _) if pages.go_on(&next, is_barren) => next,
-                // A full page without a link: registries that page without saying so.
-                (None, Some(last)) if listed.len() >= PAGE && !is_barren => {
-                    with_query(&first, &[("n", &PAGE.to_string()), ("last", last)])
-                }
-                _ => break,
-            };
+            match pages.after(next, &first, &listed, tags.len() == before) {
+                Some(next) => page = next,
+                None => break,
+            }
         }
         Ok(tags.into_iter().collect())
     }
@@ -134,14 +141,10 @@ impl Inner {
             if repositories.len() > MAX_REPOSITORIES {
                 return Err(self.wire.protocol(&call, format!("more than {MAX_REPOSITORIES} repositories")));
             }
-            let is_barren = repositories.len() == before;
-            page = match (next, listed.last()) {
-                (Some(next), _) if pages.go_on(&next, is_barren) => next,
-                (None, Some(last)) if listed.len() >= PAGE && !is_barren => {
-                    with_query(&first, &[("n", &PAGE.to_string()), ("last", last)])
-                }
-                _ => break,
-            };
+            match pages.after(next, &first, &listed, repositories.len() == before) {
+                Some(next) => page = next,
+                None => break,
+            }
         }
         Ok(Some(repositories.into_iter().collect()))
     }
