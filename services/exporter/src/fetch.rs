@@ -55,17 +55,19 @@ impl SourceBlob {
     }
 
     /// The length in bytes by `HEAD`, or by a read of the first byte where `HEAD` does not say it: a registry that
-    /// redirects to a storage service may leave that to the service. The inner option is `None` where neither says it,
-    /// `Ok(None)` is a blob that is not there.
-    pub(crate) async fn length(&self) -> Result<Option<Option<u64>>, Failure> {
-        match self.source.blob_length(&self.repository, &self.digest).await? {
-            Some(None) => {}
-            known => return Ok(known),
+    /// redirects to a storage service may leave that to the service. `None` where neither says it.
+    pub(crate) async fn length(&self) -> Result<Option<u64>, Failure> {
+        let Some(length) = self.source.blob_length(&self.repository, &self.digest).await? else {
+            let (host, repository) = (self.source.host().to_owned(), self.repository.clone());
+            return Err(RegistryError::BlobNotFound { host, repository, digest: self.digest.clone() }.into());
+        };
+        if length.is_some() {
+            return Ok(length);
         }
         match self.source.blob(&self.repository, &self.digest, Some(0..1)).await {
-            Ok(read) => Ok(Some(read.total)),
+            Ok(read) => Ok(read.total),
             // It may still give the blob to who asks for all of it.
-            Err(RegistryError::Refused { .. } | RegistryError::Protocol { .. }) => Ok(Some(None)),
+            Err(RegistryError::Refused { .. } | RegistryError::Protocol { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

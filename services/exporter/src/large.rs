@@ -157,14 +157,7 @@ async fn stage_verified(
     context: &Context,
     parallel: Parallel,
 ) -> Result<Staged, Stop> {
-    let Some(length) = blob.length().await? else {
-        let (host, repository) = (blob.source.host(), &blob.repository);
-        let message = format!("{host} has no blob {} in {repository}", planned.digest);
-        return Err(Failure::permanent(Code::ContentNotFound, message)
-            .with_hint("the registry lists this blob and does not have it: push the artifact again")
-            .into());
-    };
-    let Some(length) = length else { return stage_stream(blob, staging, context).await };
+    let Some(length) = blob.length().await? else { return stage_stream(blob, staging, context).await };
     refuse_huge(&planned.digest, length, u64::from(context.budget.limit()))?;
     let segment = Segment::new(&planned.digest, length);
     let resume = match resume_blob(&segment, staging.listed()) {
