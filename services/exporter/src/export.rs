@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::Instant;
 use transship_bundle::{
-    ContentPlan, Opened, PlannedBlob, Precedence, block_size, open, plan_content, precedence,
+    ContentPlan, Opened, PlannedBlob, Precedence, Segment, open, plan_content, precedence,
 };
 use transship_bus::WorkQueue;
 use transship_messages::{CopyRequested, ExportPart, FactBody, RouteTaken};
@@ -318,6 +318,7 @@ fn plan(walked: &Walked) -> ContentPlan {
 
 /// How many blocks the content takes where the declared sizes are right.
 fn planned_blocks(plan: &ContentPlan) -> u64 {
-    let large = plan.large.iter().map(|blob| blob.declared.div_ceil(block_size(blob.declared)));
+    let large =
+        plan.large.iter().map(|blob| u64::from(Segment::new(&blob.digest, blob.declared).block_count()));
     plan.groups.len() as u64 + large.sum::<u64>()
 }
