@@ -1,8 +1,5 @@
 //! Attempts that die, and what the next one makes of what they left.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use transship_bundle::{BlockIdentity, ChainedHash, Segment};
 use transship_model::*;
 use transship_registry::{Operation as Call, RegistryError};
@@ -21,11 +18,7 @@ async fn after_a_failure_at_any_call_the_next_attempt_ends_the_same_and_repeats_
         for nth in 1..=uninterrupted.container.calls(operation) {
             let world = World::new();
             prepare(&world);
-            let (calls, error) = (Arc::new(AtomicU64::new(0)), outage(&world));
-            world.container.observe(move |called, _| {
-                let now = if called == operation { calls.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
-                if now == nth { Err(error.clone()) } else { Ok(()) }
-            });
+            fail_nth(&world, operation, nth);
             let failure = world.export(&world.work(&["a:1", "b:1"])).await.unwrap_err();
             assert!(matches!(failure.class, Class::Transient { .. }), "{operation:?} {nth}: {failure}");
             world.export(&world.work(&["a:1", "b:1"])).await.unwrap();

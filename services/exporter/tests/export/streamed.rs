@@ -161,11 +161,7 @@ async fn an_attempt_after_one_that_died_in_a_stream_stages_what_is_not_there() {
     uninterrupted.export(&uninterrupted.work(&["a:1"])).await.unwrap();
     for nth in 1..=uninterrupted.container.calls(Operation::Stage) {
         let (world, _) = world(|_| ());
-        let (calls, error) = (AtomicU64::new(0), outage(&world));
-        world.container.observe(move |called, _| {
-            let now = if called == Operation::Stage { calls.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
-            if now == nth { Err(error.clone()) } else { Ok(()) }
-        });
+        fail_nth(&world, Operation::Stage, nth);
         world.export(&world.work(&["a:1"])).await.unwrap_err();
         world.export(&world.work(&["a:1"])).await.unwrap();
         assert!(world.container.content(&blob_name()).unwrap() == content, "{nth}");

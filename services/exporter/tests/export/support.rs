@@ -1,6 +1,7 @@
 //! A source registry with artifacts, a container, and a way to look into the bundle.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use transship_model::*;
 use transship_registry::{MemoryRegistry, Source};
 use transship_secrets::FixedSecrets;
 use transship_stage::{ByteBudget, Context, Outcome, Verb};
-use transship_storage::{Containers, MemoryContainer, ReadContainer, StorageError};
+use transship_storage::{Containers, MemoryContainer, Operation, ReadContainer, StorageError};
 use transship_telemetry::Metrics;
 
 pub(crate) const MIB: usize = 1 << 20;
@@ -204,6 +205,15 @@ pub(crate) fn outage(world: &World) -> StorageError {
         reason: "outage".into(),
         retry_after: None,
     }
+}
+
+/// Lets the `nth` of these calls of the container fail, once.
+pub(crate) fn fail_nth(world: &World, operation: Operation, nth: u64) {
+    let (calls, error) = (AtomicU64::new(0), outage(world));
+    world.container.observe(move |called, _| {
+        let now = if called == operation { calls.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        if now == nth { Err(error.clone()) } else { Ok(()) }
+    });
 }
 
 /// Two images with small and large layers.
