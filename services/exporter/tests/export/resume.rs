@@ -41,6 +41,14 @@ async fn leave_behind(world: &World, large: &[(BlockId, bytes::Bytes)], staged: 
     }
 }
 
+/// How many blocks the next attempt stages, whose bundle must be the expected one.
+async fn staged_by_next(world: &World, expected: &bytes::Bytes) -> usize {
+    let before = world.container.staged_count();
+    world.export(&world.work(&["a:1"])).await.unwrap();
+    assert!(world.container.content(&blob_name()).unwrap() == *expected, "{before} blocks were left behind");
+    (world.container.staged_count() - before) as usize
+}
+
 /// The blocks of a large blob in a committed bundle, and how many others there are.
 async fn blocks_of(world: &World, digest: &Digest) -> (Vec<(BlockId, bytes::Bytes)>, usize) {
     let content = world.container.content(&blob_name()).unwrap();
@@ -79,11 +87,8 @@ async fn whatever_gaps_an_attempt_left_one_block_of_a_blob_at_most_is_staged_aga
         let world = World::new();
         prepare(&world);
         leave_behind(&world, &large, staged, damaged).await;
-        let before = world.container.staged_count();
-        world.export(&world.work(&["a:1"])).await.unwrap();
-        assert!(world.container.content(&blob_name()).unwrap() == expected, "{staged:?}");
-        let now = world.container.staged_count() - before;
-        assert_eq!(now as usize, others + large.len() - staged.len() + repeated, "{staged:?}");
+        let now = staged_by_next(&world, &expected).await;
+        assert_eq!(now, others + large.len() - staged.len() + repeated, "{staged:?}");
     }
 }
 
@@ -166,11 +171,8 @@ async fn a_blob_with_another_digest_than_sha_256_is_read_once_and_its_last_block
         let world = World::new();
         world.image_of_sha512("a", "1", size);
         leave_behind(&world, &large, staged, damaged).await;
-        let before = world.container.staged_count();
-        world.export(&world.work(&["a:1"])).await.unwrap();
-        assert!(world.container.content(&blob_name()).unwrap() == expected, "{staged:?}");
-        let now = world.container.staged_count() - before;
-        assert_eq!(now as usize, others + large.len() - staged.len() + repeated, "{staged:?}");
+        let now = staged_by_next(&world, &expected).await;
+        assert_eq!(now, others + large.len() - staged.len() + repeated, "{staged:?}");
         let read = if staged.len() == large.len() { 0 } else { size as u64 };
         assert_eq!(world.registry.bytes_read(), 200 + read, "{staged:?}");
     }
