@@ -25,6 +25,10 @@ pub(super) struct RunRow {
     pub(super) finished_ms: Option<i64>,
 }
 
+fn state(row: &AnyRow) -> Result<PartState, StoreError> {
+    Ok(PartState { stages: from_json(row, "stages")?, artifacts: from_json(row, "artifacts")? })
+}
+
 /// The runs of an execution.
 pub(super) async fn runs_of(
     transaction: &mut AnyConnection,
@@ -133,8 +137,7 @@ pub(super) async fn part_of(
     let query = query.bind(execution.id.to_string()).bind(signed(execution.generation));
     let query = query.bind(i64::from(number));
     let row = query.fetch_optional(transaction).await.map_err(failed("read a part"))?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(PartState { stages: from_json(&row, "stages")?, artifacts: from_json(&row, "artifacts")? }))
+    row.as_ref().map(state).transpose()
 }
 
 /// Every part of an execution, in their order.
@@ -148,8 +151,6 @@ pub(super) async fn states_of(
     );
     let query = query.bind(execution.id.to_string()).bind(signed(execution.generation));
     let rows = query.fetch_all(connection).await.map_err(failed("read parts"))?;
-    let state =
-        |row| Ok(PartState { stages: from_json(row, "stages")?, artifacts: from_json(row, "artifacts")? });
     rows.iter().map(state).collect()
 }
 
@@ -205,9 +206,11 @@ impl Store {
         let query = query.bind(execution.id.to_string()).bind(signed(execution.generation));
         let rows = query.fetch_all(self.readers()).await.map_err(failed("read parts"))?;
         let record = |row: &AnyRow| {
-            let state =
-                PartState { stages: from_json(row, "stages")?, artifacts: from_json(row, "artifacts")? };
-            Ok(PartRecord { number: unsigned(row, "number")?, state, summary: from_json(row, "summary")? })
+            Ok(PartRecord {
+                number: unsigned(row, "number")?,
+                state: state(row)?,
+                summary: from_json(row, "summary")?,
+            })
         };
         rows.iter().map(record).collect()
     }
