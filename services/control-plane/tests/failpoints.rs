@@ -74,10 +74,10 @@ async fn a_death_while_a_dead_letter_is_stored_stores_it_once() -> Result<()> {
         plane.put(scene.export(&name, 1)).await?;
         exporter.next().await?.settle.dead_letter("poison").await?;
         assert_eq!(plane.failed(&name).await?.0, Code::Internal);
-        assert_eq!(plane.store().dead_letters(0, 10).await?.len(), letters);
+        assert_eq!(plane.store().dead_letter_lines(0, 10).await?.len(), letters);
     }
     die_once("control.requeued");
-    let (core, id) = (plane.core.clone(), plane.store().dead_letters(0, 1).await?[0].id);
+    let (core, id) = (plane.core.clone(), plane.store().dead_letter_lines(0, 1).await?[0].id);
     let died = tokio::spawn(async move { requeue(&core.store, &core.wake, id).await }).await;
     assert!(died.is_err_and(|error| error.is_panic()), "the failpoint was not reached");
     let part: ExportPart = exporter.take().await?;

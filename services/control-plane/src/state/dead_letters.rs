@@ -50,17 +50,6 @@ impl Store {
         self.write(move |transaction| Box::pin(add(transaction, letter))).await
     }
 
-    /// Letters, oldest first, those after `after`.
-    ///
-    /// # Errors
-    /// Where they could not be read.
-    pub async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-        let query = sqlx::query("SELECT * FROM dead_letters WHERE id > $1 ORDER BY id LIMIT $2");
-        let query = query.bind(after).bind(i64::from(limit));
-        let rows = query.fetch_all(self.readers()).await.map_err(failed("list dead letters"))?;
-        rows.iter().map(record).collect()
-    }
-
     /// A letter.
     ///
     /// # Errors

@@ -78,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// Where they could not be read.
-    pub async fn all_resources(
+    pub(super) async fn all_resources(
         &self,
         kind: Kind,
         after: i64,

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use transship_bus::{Bus, BusState, WorkQueue};
 use transship_control_plane::dead_letters::{Requeued, requeue};
-use transship_control_plane::state::{DeadLetter, RunState};
+use transship_control_plane::state::{DeadLetter, DeadLetterLine, RunState};
 use transship_messages::{ExportPart, WorkItem};
 use transship_model::{Code, Stage};
 
@@ -11,9 +11,9 @@ use crate::scene::{Plane, Scene, Stub, broker, exported, fact_of, failed, quick,
 
 /// The one letter that is stored.
 async fn letter(plane: &Plane) -> Result<DeadLetter> {
-    let mut letters = plane.store().dead_letters(0, 10).await?;
+    let letters = plane.store().dead_letter_lines(0, 10).await?;
     anyhow::ensure!(letters.len() == 1, "{letters:?}");
-    letters.pop().context("one")
+    plane.store().dead_letter(letters[0].id).await?.context("one")
 }
 
 async fn put_policy(scene: &Scene, policy: &str) -> Result<()> {
@@ -91,15 +91,15 @@ async fn what_the_stage_said_of_its_dead_letter_stands_and_where_it_said_nothing
         }
     }
     let reasons =
-        |letters: Vec<DeadLetter>| letters.into_iter().map(|letter| letter.reason).collect::<Vec<_>>();
+        |letters: Vec<DeadLetterLine>| letters.into_iter().map(|letter| letter.reason).collect::<Vec<_>>();
     within(async {
-        while plane.store().dead_letters(0, 10).await?.len() < 2 {
+        while plane.store().dead_letter_lines(0, 10).await?.len() < 2 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         anyhow::Ok(())
     })
     .await??;
-    assert_eq!(reasons(plane.store().dead_letters(0, 10).await?), ["tried 16 times", "tried 16 times"]);
+    assert_eq!(reasons(plane.store().dead_letter_lines(0, 10).await?), ["tried 16 times", "tried 16 times"]);
     plane.stop().await
 }
 

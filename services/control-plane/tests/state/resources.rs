@@ -49,10 +49,10 @@ pub(crate) async fn resources_are_listed_oldest_first_by_registry_and_by_kind(sc
     let after = first.last().context("two")?.seq;
     assert_eq!(names(&store.resources(&registry(), Kind::ExportPipeline, after, 2).await?), ["mid01"]);
     assert_eq!(
-        names(&store.all_resources(Kind::ExportPipeline, 0, 10).await?),
+        names(&store.every_resource(Kind::ExportPipeline, None).await?),
         ["zeta1", "other", "alpha", "mid01"]
     );
-    assert_eq!(names(&store.all_resources(Kind::Route, 0, 10).await?), Vec::<String>::new());
+    assert_eq!(names(&store.every_resource(Kind::Route, None).await?), Vec::<String>::new());
     Ok(())
 }
 
