@@ -17,6 +17,7 @@ mod identity;
 pub mod notify;
 mod put;
 mod random;
+mod recent;
 mod refusal;
 pub mod registries;
 pub mod runtime;

@@ -22,15 +22,13 @@ use crate::clock::now_ms;
 use crate::dispatch::Wake;
 use crate::notify::PushHint;
 use crate::random::hex;
+use crate::recent::Recent;
 use crate::registries::Registries;
 use crate::state::{Store, StoreError};
 use crate::trigger::{Board, WatchStatus, jittered};
 
 /// How many registries' pipelines are looked at in parallel.
 const PARALLEL: usize = 4;
-
-/// How old the list of pipelines may be.
-const LIST_AGE: Duration = Duration::from_secs(2);
 
 /// How long nothing is looked at, at most: a pipeline that was made meanwhile is found then.
 const TICK: Duration = Duration::from_secs(1);
@@ -97,7 +95,7 @@ pub struct Schedules {
     pending: Mutex<Pending>,
     pushed: Mutex<Pushed>,
     wake: Notify,
-    list: tokio::sync::Mutex<Option<(Instant, Arc<Vec<Scheduled>>)>>,
+    list: Recent<Scheduled>,
 }
 
 impl Schedules {
@@ -121,7 +119,7 @@ impl Schedules {
             pending: Mutex::default(),
             pushed: Mutex::default(),
             wake: Notify::new(),
-            list: tokio::sync::Mutex::default(),
+            list: Recent::default(),
         }
     }
 
@@ -336,16 +334,11 @@ impl Schedules {
 
     /// The pipelines with a schedule, as they are or were a moment ago.
     async fn all(&self) -> Result<Arc<Vec<Scheduled>>, StoreError> {
-        let mut list = self.list.lock().await;
-        if let Some((read, all)) = list.as_ref()
-            && read.elapsed() < LIST_AGE
-        {
-            return Ok(Arc::clone(all));
-        }
-        let records = self.store.every_resource(Kind::ExportPipeline, None).await?;
-        let scheduled = |record| Scheduled::new(record, &self.registries);
-        let all: Arc<Vec<Scheduled>> = Arc::new(records.into_iter().filter_map(scheduled).collect());
-        *list = Some((Instant::now(), Arc::clone(&all)));
-        Ok(all)
+        let read = async {
+            let records = self.store.every_resource(Kind::ExportPipeline, None).await?;
+            let scheduled = |record| Scheduled::new(record, &self.registries);
+            Ok(records.into_iter().filter_map(scheduled).collect())
+        };
+        self.list.get(read).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use tokio::sync::{Notify, mpsc};
@@ -20,6 +20,7 @@ use crate::clock::now_ms;
 use crate::dispatch::Wake;
 use crate::notify::BlobHint;
 use crate::random::hex;
+use crate::recent::Recent;
 use crate::registries::Registries;
 use crate::snapshot::import_snapshot;
 use crate::state::{PipelineSnapshot, ResourceRecord, Store, StoreError};
@@ -29,9 +30,6 @@ const HINTS: usize = 1_000;
 
 /// How many pipelines are looked at in parallel, and hints.
 const PARALLEL: usize = 4;
-
-/// How old the list of pipelines may be that hints and facts are compared with.
-const LIST_AGE: Duration = Duration::from_secs(2);
 
 /// How the triggers work.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +59,8 @@ pub struct SourceTrigger {
     holder: String,
     board: Board,
     memories: Mutex<HashMap<String, Arc<Mutex<Memory>>>>,
-    list: tokio::sync::Mutex<Option<(Instant, Arc<Vec<Watched>>)>>,
+    /// The pipelines that hints and facts are compared with.
+    list: Recent<Watched>,
     pub(super) adoptions: Adoptions,
     dispatch: Wake,
     wake: Notify,
@@ -103,7 +102,7 @@ impl SourceTrigger {
             holder: hex::<8>(),
             board: Board::default(),
             memories: Mutex::default(),
-            list: tokio::sync::Mutex::default(),
+            list: Recent::default(),
             adoptions: Adoptions::default(),
             dispatch: Wake::default(),
             wake: Notify::new(),
@@ -280,15 +279,7 @@ impl SourceTrigger {
 
     /// The pipelines whose trigger is on, as they are or were a moment ago.
     pub(super) async fn recent(&self) -> Result<Arc<Vec<Watched>>, StoreError> {
-        let mut list = self.list.lock().await;
-        if let Some((read, all)) = list.as_ref()
-            && read.elapsed() < LIST_AGE
-        {
-            return Ok(Arc::clone(all));
-        }
-        let all = Arc::new(self.enabled().await?);
-        *list = Some((Instant::now(), Arc::clone(&all)));
-        Ok(all)
+        self.list.get(self.enabled()).await
     }
 
     /// This pipeline, where its trigger is on.
