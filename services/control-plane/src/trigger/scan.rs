@@ -42,7 +42,7 @@ pub(super) struct Scan<'a> {
     pub(super) rules: Rules,
     pub(super) memory: &'a Mutex<Memory>,
     /// Imports of which the importer says that they are under way.
-    pub(super) heard: Vec<(Execution, Part)>,
+    pub(super) heard: &'a [(Execution, Part)],
     /// Whether somebody wants the blob imported once more where its run failed or was deleted.
     pub(super) again: bool,
 }

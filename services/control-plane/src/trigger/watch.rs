@@ -209,7 +209,7 @@ impl SourceTrigger {
         snapshot: &'a PipelineSnapshot,
         container: Arc<dyn transship_storage::Container>,
         memory: &'a Mutex<Memory>,
-        heard: &[(Execution, Part)],
+        heard: &'a [(Execution, Part)],
     ) -> Scan<'a> {
         let rules = Rules {
             max_age_days: self.settings.max_age_days,
@@ -218,7 +218,6 @@ impl SourceTrigger {
         };
         let (store, dispatch, pipeline, key) =
             (&self.store, &self.dispatch, &watched.record.id, &*watched.key);
-        let heard = heard.to_vec();
         Scan { store, dispatch, pipeline, key, snapshot, container, rules, memory, heard, again: false }
     }
 
