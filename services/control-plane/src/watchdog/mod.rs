@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use fail::fail_point;
 use tokio_util::sync::CancellationToken;
 use transship_bus::{BusState, DELIVERED_BEFORE, Inbox, WorkQueue};
-use transship_model::{Failure, Stage};
+use transship_messages::WorkItem;
+use transship_model::Failure;
 
 pub use self::decide::{Sight, Silence, WatchAction, decide_silence, decide_watch};
 use crate::clock::now_ms;
-use crate::dispatch::{Bundle, bundles_of, plan_import, plan_parts, publish_item};
+use crate::dispatch::{bundles_of, plan_import, plan_parts, publish_item};
 use crate::random;
 use crate::runtime::Core;
 use crate::state::{OutboxItem, PartRecord, Queue, RunKind, RunRecord, RunState, StoreError};
@@ -259,44 +260,30 @@ impl Watchdog {
         parts: &[PartRecord],
         numbers: &[u32],
     ) -> Result<Result<Vec<OutboxItem>, Failure>, StoreError> {
-        let is_import = run.kind == RunKind::Import;
-        let mut bundles = match bundles_of(run, if is_import { parts } else { &[] }) {
+        if run.kind == RunKind::Export {
+            let given = parts.iter().map(|part| &part.state.artifacts.requested[..]);
+            return Ok(plan_parts(run, given).map(|work| again(run, Queue::ExporterParts, &work, numbers)));
+        }
+        let mut bundles = match bundles_of(run, parts) {
             Ok(bundles) => bundles,
             Err(failure) => return Ok(Err(failure)),
         };
         for bundle in bundles.iter_mut().filter(|bundle| bundle.etag.is_none()) {
             bundle.etag = claimed_etag(&self.core.store, run, &bundle.blob).await?;
         }
-        Ok(items(run, parts, &bundles, numbers))
+        Ok(plan_import(run, &bundles).map(|work| again(run, Queue::ImporterImports, &work, numbers)))
     }
 }
 
-fn items(
-    run: &RunRecord,
-    parts: &[PartRecord],
-    bundles: &[Bundle],
-    numbers: &[u32],
-) -> Result<Vec<OutboxItem>, Failure> {
-    let is_meant = |number: u32| numbers.contains(&number);
-    match run.view.stage() {
-        Stage::Importer => {
-            let work = plan_import(run, bundles)?;
-            let work = work.iter().filter(|work| is_meant(work.part.number));
-            Ok(work.map(|work| again(publish_item(work, Queue::ImporterImports, &run.traceparent))).collect())
-        }
-        _ => {
-            let given = parts.iter().map(|part| &part.state.artifacts.requested[..]);
-            let work = plan_parts(run, given)?;
-            let work = work.iter().filter(|work| is_meant(work.part.number));
-            Ok(work.map(|work| again(publish_item(work, Queue::ExporterParts, &run.traceparent))).collect())
+/// Of `work` that of the parts `numbers`. What is lost to us may have been done: an importer that finds its bundle
+/// deleted has to know.
+fn again<W: WorkItem>(run: &RunRecord, queue: Queue, work: &[W], numbers: &[u32]) -> Vec<OutboxItem> {
+    let meant = work.iter().filter(|work| numbers.contains(&work.part().number));
+    let mut items: Vec<_> = meant.map(|work| publish_item(work, queue, &run.traceparent)).collect();
+    for item in &mut items {
+        if let OutboxItem::Publish { headers, .. } = item {
+            headers.insert(DELIVERED_BEFORE.to_owned(), "true".to_owned());
         }
     }
-}
-
-/// What is lost to us may have been done: an importer that finds its bundle deleted has to know.
-fn again(mut item: OutboxItem) -> OutboxItem {
-    if let OutboxItem::Publish { headers, .. } = &mut item {
-        headers.insert(DELIVERED_BEFORE.to_owned(), "true".to_owned());
-    }
-    item
+    items
 }
