@@ -182,9 +182,16 @@ pub fn summarise(view: &RunView, parts: u32, known: &[(u32, PartSummary)], state
 }
 
 fn is_copying(view: &RunView, known: &[(u32, PartSummary)]) -> bool {
+    export_rows(view, known).any(|(_, row)| row.stage == Stage::BlobCopier && !row.status.is_over())
+}
+
+/// Of an export every row of its parts: its own, and those of where its bundles go.
+fn export_rows<'a>(
+    view: &'a RunView,
+    known: &'a [(u32, PartSummary)],
+) -> impl Iterator<Item = (u32, &'a StageSummary)> {
     let covered = known.iter().filter(|(number, _)| view.kind == RunKind::Export && view.covers(*number));
-    let mut rows = covered.flat_map(|(_, part)| &part.stages);
-    rows.any(|row| row.stage == Stage::BlobCopier && !row.status.is_over())
+    covered.flat_map(|(number, part)| part.stages.iter().map(move |row| (*number, row)))
 }
 
 fn rows<'a>(view: &RunView, known: &'a [(u32, PartSummary)]) -> Vec<(u32, &'a StageSummary)> {
@@ -247,9 +254,8 @@ fn failed_onward<'a>(
     view: &'a RunView,
     known: &'a [(u32, PartSummary)],
 ) -> impl Iterator<Item = (u32, String)> + 'a {
-    let covered = known.iter().filter(|(number, _)| view.kind == RunKind::Export && view.covers(*number));
-    let rows = covered.flat_map(|(number, part)| part.stages.iter().map(move |row| (*number, row)));
-    rows.filter(|(_, row)| row.status == StageStatus::Failed).filter_map(|(number, row)| {
+    let failed = export_rows(view, known).filter(|(_, row)| row.status == StageStatus::Failed);
+    failed.filter_map(|(number, row)| {
         let what = match row.stage {
             Stage::BlobCopier => "the copy to",
             Stage::Importer => "the import from",
