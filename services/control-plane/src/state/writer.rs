@@ -127,17 +127,14 @@ enum Done {
 impl Done {
     /// Answers, where the transaction was not committed with the reason.
     fn answer(self, failure: Option<&StoreError>) {
-        match (self, failure) {
-            (Self::Write(job, failed), failure) => job.answer(failed.or_else(|| failure.cloned())),
-            (Self::Folds(heard, Ok(folded)), None) => {
-                heard.into_iter().zip(folded).for_each(|(heard, folded)| heard.answer(Ok(folded)));
-            }
-            (Self::Folds(heard, Err(error)), None) => {
-                heard.into_iter().for_each(|heard| heard.answer(Err(error.clone())));
-            }
-            (Self::Folds(heard, _), Some(failure)) => {
-                heard.into_iter().for_each(|heard| heard.answer(Err(failure.clone())));
-            }
+        match self {
+            Self::Write(job, failed) => job.answer(failed.or_else(|| failure.cloned())),
+            Self::Folds(heard, folded) => match failure.map_or(folded, |failure| Err(failure.clone())) {
+                Ok(folded) => {
+                    heard.into_iter().zip(folded).for_each(|(heard, folded)| heard.answer(Ok(folded)));
+                }
+                Err(error) => heard.into_iter().for_each(|heard| heard.answer(Err(error.clone()))),
+            },
         }
     }
 }
