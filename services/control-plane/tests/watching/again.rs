@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use transship_control_plane::facts::Adopt as _;
-use transship_control_plane::state::{Claim, PipelineSnapshot, RunKind, RunRecord, RunState, SeenVerdict};
-use transship_control_plane::trigger::claim_for_run;
+use transship_control_plane::state::{RunKind, RunState, SeenVerdict};
 use transship_messages::FactBody;
 use transship_model::{Code, Counters};
 use transship_storage::Metadata;
@@ -13,7 +12,7 @@ use transship_storage::Metadata;
 use crate::bundles::{archive, bundle};
 use crate::scene::{Inbox, Scene, until};
 use crate::triggers::{
-    NOWHERE, announced, by_hand, execution, export, fact, hint, imported, run_in_background, trigger,
+    NOWHERE, announced, by_hand, claimed_by_hand, execution, fact, hint, imported, run_in_background, trigger,
 };
 
 #[tokio::test]
@@ -53,13 +52,7 @@ async fn imports_that_are_heard_of_within_seconds_of_each_other_all_become_runs(
 async fn the_trigger_revives_no_run_that_somebody_deleted() -> Result<()> {
     let (scene, inbox) = (Scene::new(NOWHERE).await?, Inbox::new().await?);
     let id = scene.import_pipeline("inbox", &inbox, "Enabled").await?;
-    let etag = inbox.put("bundle", archive(), &Metadata::new()).await?;
-    let export = export(&scene).await?;
-    let container = inbox.rig.url.parse()?;
-    let pipeline = PipelineSnapshot { id: id.to_string(), container, ..export.pipeline.clone() };
-    let by_hand_run = RunRecord { pipeline, ..export };
-    let claim = claim_for_run(&scene.store, &by_hand_run, &"bundle".parse()?, &etag.0).await?;
-    assert_eq!(claim, Claim::Mine);
+    let by_hand_run = claimed_by_hand(&scene, &inbox, id.to_string()).await?;
     ensure!(scene.store.delete_run(&by_hand_run.id).await?);
     let trigger = trigger(&scene, by_hand());
     trigger.pass().await;

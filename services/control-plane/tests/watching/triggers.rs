@@ -8,7 +8,8 @@ use transship_bundle::{announce, bundle_metadata};
 use transship_control_plane::facts::Adopt as _;
 use transship_control_plane::notify::BlobHint;
 use transship_control_plane::state::{
-    Claim, NewExecution, Origin, PutOutcome, RunDecision, RunKind, RunRecord, RunState, SeenVerdict,
+    Claim, NewExecution, Origin, PipelineSnapshot, PutOutcome, RunDecision, RunKind, RunRecord, RunState,
+    SeenVerdict,
 };
 use transship_control_plane::trigger::{SourceTrigger, TriggerSettings, claim_for_run};
 use transship_messages::{Fact, FactBody};
@@ -263,7 +264,7 @@ async fn an_import_of_an_export_of_this_control_plane_is_shown_too_and_ends_with
 
 pub(crate) async fn export(scene: &Scene) -> Result<RunRecord> {
     use transship_api::Kind;
-    use transship_control_plane::state::{Action, NewRun, PipelineSnapshot};
+    use transship_control_plane::state::{Action, NewRun};
     let id = crate::scene::registry().child(Kind::PipelineRun, "export");
     let new = NewRun {
         id: id.clone(),
@@ -308,20 +309,23 @@ async fn a_promise_that_is_not_kept_does_not_keep_a_bundle_from_being_imported()
     Ok(())
 }
 
+/// A run that somebody put for a bundle in `inbox`, and that has claimed it for this pipeline.
+pub(crate) async fn claimed_by_hand(scene: &Scene, inbox: &Inbox, pipeline: String) -> Result<RunRecord> {
+    let etag = inbox.put("bundle", archive(), &Metadata::new()).await?;
+    let export = export(scene).await?;
+    let container = inbox.rig.url.parse()?;
+    let pipeline = PipelineSnapshot { id: pipeline, container, ..export.pipeline.clone() };
+    let run = RunRecord { pipeline, ..export };
+    let claim = claim_for_run(&scene.store, &run, &"bundle".parse()?, &etag.0).await?;
+    assert_eq!(claim, Claim::Mine);
+    Ok(run)
+}
+
 #[tokio::test]
 async fn a_bundle_that_somebody_imports_by_hand_is_left_to_that_run() -> Result<()> {
     let (scene, inbox) = (Scene::new(NOWHERE).await?, Inbox::new().await?);
     let id = scene.import_pipeline("inbox", &inbox, "Enabled").await?;
-    let etag = inbox.put("bundle", archive(), &Metadata::new()).await?;
-    let export = export(&scene).await?;
-    let pipeline = transship_control_plane::state::PipelineSnapshot {
-        id: id.to_string().to_uppercase(),
-        container: inbox.rig.url.parse()?,
-        ..export.pipeline.clone()
-    };
-    let by_hand_run = RunRecord { pipeline, ..export };
-    let claim = claim_for_run(&scene.store, &by_hand_run, &"bundle".parse()?, &etag.0).await?;
-    assert_eq!(claim, Claim::Mine);
+    let by_hand_run = claimed_by_hand(&scene, &inbox, id.to_string().to_uppercase()).await?;
     trigger(&scene, by_hand()).pass().await;
     assert!(scene.imports().await?.is_empty());
     let seen = scene.seen(&id).await?;
