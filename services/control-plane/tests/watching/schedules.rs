@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use transship_control_plane::notify::registry_push;
-use transship_control_plane::schedule::{RegistryCatalogs, ScheduleSettings, Schedules};
+use transship_control_plane::schedule::{Catalogs, RegistryCatalogs, ScheduleSettings, Schedules};
 use transship_control_plane::state::{Origin, RunKind, RunState};
 use transship_model::{Code, Digest, MediaType, Repository, Selector};
 use transship_registry::{Content, Manifest, RegistryClient, RegistrySettings, Target as _};
@@ -76,10 +76,13 @@ impl Source {
 
 pub(crate) fn schedules(scene: &Scene) -> (Arc<Schedules>, Running) {
     let keyring = Keyring::of_secrets(Arc::new(FixedSecrets::default()));
-    let catalogs = RegistryCatalogs::new(Arc::clone(&scene.registries), keyring);
+    run_schedules(scene, Arc::new(RegistryCatalogs::new(Arc::clone(&scene.registries), keyring)))
+}
+
+/// The schedules of `scene` over these registries, under way.
+pub(crate) fn run_schedules(scene: &Scene, catalogs: Arc<dyn Catalogs>) -> (Arc<Schedules>, Running) {
     let (store, registries) = (scene.store.clone(), Arc::clone(&scene.registries));
-    let schedules =
-        Arc::new(Schedules::new(store, registries, Arc::new(catalogs), ScheduleSettings::default()));
+    let schedules = Arc::new(Schedules::new(store, registries, catalogs, ScheduleSettings::default()));
     let running = Arc::clone(&schedules);
     (schedules, Running::start(|stop| async move { running.run(stop).await }))
 }

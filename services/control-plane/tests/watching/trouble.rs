@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use transship_control_plane::fold::PartState;
 use transship_control_plane::notify::PushHint;
-use transship_control_plane::schedule::{Catalogs, ScheduleSettings, Schedules};
+use transship_control_plane::schedule::{Catalogs, Schedules};
 use transship_control_plane::state::{Action, RunKind, RunRecord, RunState};
 use transship_messages::{Fact, FactBody};
 use transship_model::{Code, Counters, Digest, Failure, Part, RegistryName, Repository, Stage};
 use transship_registry::{Catalog, MemoryRegistry, Operation, RegistryError};
 
 use crate::scene::{Running, Scene, until};
-use crate::schedules::carried;
+use crate::schedules::{carried, run_schedules};
 
 /// The registry of every name.
 struct Only(MemoryRegistry);
@@ -46,11 +46,7 @@ fn repository() -> Repository {
 }
 
 fn schedules(scene: &Scene, registry: &MemoryRegistry) -> (Arc<Schedules>, Running) {
-    let catalogs = Arc::new(Only(registry.clone()));
-    let (store, registries) = (scene.store.clone(), Arc::clone(&scene.registries));
-    let schedules = Arc::new(Schedules::new(store, registries, catalogs, ScheduleSettings::default()));
-    let running = Arc::clone(&schedules);
-    (schedules, Running::start(|stop| async move { running.run(stop).await }))
+    run_schedules(scene, Arc::new(Only(registry.clone())))
 }
 
 #[tokio::test]
