@@ -1,6 +1,7 @@
 //! Facts come in, are folded into the store, and only then acknowledged. Several are folded at once, so that they
 //! share a commit; the fold does not mind their order.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -125,17 +126,22 @@ impl End {
     }
 }
 
-/// Folds a fact. A store that does not take it is asked again, which also keeps further facts at the broker.
+/// Folds a fact, and tells which runs ended by it. A store that does not take it is asked again, which also keeps
+/// further facts at the broker.
 async fn fold(core: &Core, fact: Fact, attempt: u32) -> End {
     let until = Instant::now() + PATIENCE;
     let (mut pause, mut adopted) = (SOONEST, false);
     loop {
         match core.store.fold(fact.clone(), now_ms()).await {
-            Ok(Folded::Applied | Folded::Ignored) => return End::Ack,
-            Ok(Folded::Unknown) if adopted => return unknown(&fact),
+            Ok(Folded::Applied { ended }) => {
+                core.ended.tell(ended);
+                return End::Ack;
+            }
+            Ok(Folded::Ignored) => return End::Ack,
+            Ok(Folded::Unknown) if adopted => return unknown(core, &fact),
             Ok(Folded::Unknown) => match adopts(core, &fact).await {
                 Ok(true) => adopted = true,
-                Ok(false) => return unknown(&fact),
+                Ok(false) => return unknown(core, &fact),
                 Err(failure) => return put_off(&fact, &failure, attempt),
             },
             Err(StoreError::Closed) => return End::Release,
@@ -160,8 +166,9 @@ async fn adopts(core: &Core, fact: &Fact) -> Result<bool, Failure> {
     }
 }
 
-fn unknown(fact: &Fact) -> End {
+fn unknown(core: &Core, fact: &Fact) -> End {
     let (execution, kind) = (&fact.execution, fact.body.kind());
+    core.unknown_facts.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(%execution.id, kind, "a fact of a run that is not known here");
     End::Ack
 }

@@ -2,8 +2,11 @@
 //! one broker.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+use transship_api::ResourceId;
 use transship_bus::Bus;
 use transship_telemetry::Metrics;
 
@@ -14,6 +17,34 @@ use crate::facts::{Adopt, Facts};
 use crate::state::{RunRecord, RunState, Store, StoreError};
 use crate::watchdog::{WatchSettings, Watchdog};
 
+/// How many ends a listener may be behind. One that is further behind is told that it missed some.
+const ENDS: usize = 1024;
+
+/// Tells whoever listens which runs ended.
+#[derive(Debug, Clone)]
+pub struct Ended(broadcast::Sender<ResourceId>);
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self(broadcast::channel(ENDS).0)
+    }
+}
+
+impl Ended {
+    /// The runs that end from now on. A listener that was slow gets `Lagged`, and asks the store.
+    pub fn listen(&self) -> broadcast::Receiver<ResourceId> {
+        self.0.subscribe()
+    }
+
+    /// These ended.
+    pub fn tell(&self, runs: impl IntoIterator<Item = ResourceId>) {
+        for run in runs {
+            // Nobody need listen.
+            let _ = self.0.send(run);
+        }
+    }
+}
+
 /// What every part of the control plane works on. Cheap to clone.
 #[derive(Clone)]
 pub struct Core {
@@ -23,16 +54,21 @@ pub struct Core {
     pub bus: Arc<dyn Bus>,
     /// Wakes the dispatcher; to be called after whatever writes to the outbox.
     pub wake: Wake,
+    /// Tells which runs ended.
+    pub ended: Ended,
     /// The metrics of the process.
     pub metrics: Metrics,
     /// Who makes runs of imports that nobody here asked for.
     pub adopter: Option<Arc<dyn Adopt>>,
+    /// How many facts were about executions that are not known here, since the process began.
+    pub unknown_facts: Arc<AtomicU64>,
 }
 
 impl Core {
     /// A core of its own.
     pub fn new(store: Store, bus: Arc<dyn Bus>, metrics: Metrics) -> Self {
-        Self { store, bus, wake: Wake::default(), metrics, adopter: None }
+        let (wake, ended, unknown_facts) = Default::default();
+        Self { store, bus, wake, ended, metrics, adopter: None, unknown_facts }
     }
 
     /// The same with somebody who makes runs of imports that nobody here asked for.
@@ -41,10 +77,11 @@ impl Core {
         Self { adopter: Some(adopter), ..self }
     }
 
-    /// Ends a run that is not over.
+    /// Ends a run that is not over, and tells so.
     pub(crate) async fn end(&self, run: &RunRecord, state: RunState) -> Result<(), StoreError> {
         if self.store.end_run(&run.execution, run.kind, state, now_ms()).await? {
             fail::fail_point!("control.ended");
+            self.ended.tell([run.id.clone()]);
         }
         Ok(())
     }

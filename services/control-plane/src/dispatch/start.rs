@@ -80,6 +80,7 @@ impl Dispatcher {
                 // Another replica may have begun it meanwhile.
                 if store.start_failed(&run.execution, run.kind, RunState::failed(&failure), now_ms()).await? {
                     fail_point!("control.ended");
+                    self.core.ended.tell([run.id.clone()]);
                 }
                 Ok(())
             }

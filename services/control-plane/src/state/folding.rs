@@ -38,7 +38,7 @@ pub(super) fn by_execution(heard: Vec<Heard>) -> Vec<Vec<Heard>> {
     groups.into_values().collect()
 }
 
-/// Folds facts of one execution; what became of each.
+/// Folds facts of one execution; what became of each. The runs that ended are told with the last one that counted.
 pub(super) async fn fold(
     transaction: &mut AnyConnection,
     facts: &[&Fact],
@@ -59,18 +59,23 @@ pub(super) async fn fold(
         let mut changed = Changed::default();
         for place in places {
             changed = changed.and(part.apply(facts[place]));
-            folded[place] = Folded::Applied;
+            folded[place] = Folded::Applied { ended: Vec::new() };
         }
         if changed.any() {
             update_part(transaction, &execution, number, &part, changed.artifacts).await?;
         }
     }
-    if !folded.contains(&Folded::Applied) {
-        return Ok(folded);
-    }
+    let counted = folded.iter_mut().rev().find_map(|folded| match folded {
+        Folded::Applied { ended } => Some(ended),
+        _ => None,
+    });
+    let Some(ended) = counted else { return Ok(folded) };
     let known = summaries(transaction, &execution).await?;
     for run in runs_of(transaction, &execution).await? {
-        refresh(transaction, run, &known, now_ms).await?;
+        let id = run.id.clone();
+        if refresh(transaction, run, &known, now_ms).await? {
+            ended.push(id);
+        }
     }
     Ok(folded)
 }

@@ -2,12 +2,13 @@
 
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use transship_api::ResourceId;
 use transship_model::Execution;
 
 use super::error::StoreError;
 use super::records::{PartRecord, Queue, RunKind, RunState};
 use super::store::Store;
-use super::values::{from_json, get, signed, to_json, unsigned};
+use super::values::{from_json, get, parsed, signed, to_json, unsigned};
 use super::work::Work;
 use crate::fold::{PartState, PartSummary, RunView, run_state, summarise};
 
@@ -18,6 +19,7 @@ fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 /// What changes of a run while it runs.
 pub(super) struct RunRow {
     pub(super) seq: i64,
+    pub(super) id: ResourceId,
     pub(super) kind: String,
     pub(super) view: RunView,
     pub(super) parts: u32,
@@ -35,7 +37,7 @@ pub(super) async fn runs_of(
     execution: &Execution,
 ) -> Result<Vec<RunRow>, StoreError> {
     let query = sqlx::query(
-        "SELECT seq, kind, view, parts, state, finished_ms FROM runs \
+        "SELECT seq, id, kind, view, parts, state, finished_ms FROM runs \
          WHERE execution = $1 AND generation = $2 ORDER BY seq",
     );
     let query = query.bind(execution.id.to_string()).bind(signed(execution.generation));
@@ -43,6 +45,7 @@ pub(super) async fn runs_of(
     let row = |row: &AnyRow| {
         Ok(RunRow {
             seq: get(row, "seq")?,
+            id: parsed(row, "id")?,
             kind: get(row, "kind")?,
             view: from_json(row, "view")?,
             parts: unsigned(row, "parts")?,
@@ -66,13 +69,14 @@ pub(super) async fn summaries(
     rows.iter().map(|row| Ok((unsigned(row, "number")?, from_json(row, "summary")?))).collect()
 }
 
-/// Writes what a run comes to now.
+/// Writes what a run comes to now. True where it ended by it.
 pub(super) async fn refresh(
     transaction: &mut AnyConnection,
     mut run: RunRow,
     known: &[(u32, PartSummary)],
     now_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let mut ended = false;
     if run.parts > 0 && matches!(run.state, RunState::Waiting { .. }) {
         // What is heard of does not wait.
         run.state = RunState::Running;
@@ -80,8 +84,9 @@ pub(super) async fn refresh(
     if !run.state.is_terminal()
         && let Some(state) = run_state(&run.view, run.parts, known)
     {
-        (run.state, run.finished_ms) = (state, Some(now_ms));
-    } else if matches!(run.state, RunState::Succeeded { .. })
+        (run.state, run.finished_ms, ended) = (state, Some(now_ms), true);
+    }
+    if matches!(run.state, RunState::Succeeded { .. })
         && run.kind == RunKind::Export.name()
         && let Some(state @ RunState::Succeeded { .. }) = run_state(&run.view, run.parts, known)
     {
@@ -96,7 +101,8 @@ pub(super) async fn refresh(
     let query = query.bind(run.seq).bind(to_json("state", &run.state)?);
     let query = query.bind(i64::from(run.state.is_terminal())).bind(to_json("summary", &summary)?);
     let query = query.bind(run.finished_ms).bind(i64::from(run.parts)).bind(now_ms);
-    query.execute(transaction).await.map_err(failed("update a run")).map(drop)
+    query.execute(transaction).await.map_err(failed("update a run"))?;
+    Ok(ended)
 }
 
 /// Adds a part, where it is not there.

@@ -1,7 +1,6 @@
 //! Who imports a bundle, where several could.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -80,6 +79,7 @@ async fn a_fact_of_an_import_that_is_adopted_is_folded_into_its_run() -> Result<
     let adopter = Adopter { store: store.clone(), new: scene.import("adopted") };
     let core = Core::new(store.clone(), bus.clone(), Metrics::new(Stage::ControlPlane));
     let core = core.with_adopter(Arc::new(adopter));
+    let mut ended = core.ended.listen();
     let cancel = CancellationToken::new();
     let runtime = Runtime { core, preflight: scene.containers(), settings: quick() };
     let task = tokio::spawn(runtime.run(cancel.clone()));
@@ -89,15 +89,8 @@ async fn a_fact_of_an_import_that_is_adopted_is_folded_into_its_run() -> Result<
         let fact = Fact { execution, part, stage: Stage::Importer, attempt: 1, target, at_ms: 1, body };
         tell(&*bus, &fact, number).await;
     }
-    let run = within(async {
-        loop {
-            match store.run(&run_id("adopted")).await? {
-                Some(run) if run.state.is_terminal() => return anyhow::Ok(run),
-                _ => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    })
-    .await??;
+    assert_eq!(within(ended.recv()).await??, run_id("adopted"));
+    let run = store.run(&run_id("adopted")).await?.expect("the run");
     assert_eq!(run.execution, execution);
     assert!(matches!(run.state, RunState::Succeeded { .. }), "{:?}", run.state);
     cancel.cancel();

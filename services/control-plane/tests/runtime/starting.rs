@@ -14,12 +14,13 @@ use transship_messages::{ExportPart, ImportRequested, WorkItem};
 use transship_model::{Code, ContainerUrl, Failure, Part, StorageCredential};
 use transship_storage::{Access, ReadContainer};
 
-use crate::scene::{Scene, Stub, TRACE, exported, put, quick, run_id, tell};
+use crate::scene::{Scene, Stub, TRACE, exported, put, quick, run_id, tell, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_is_split_published_once_and_over_when_its_parts_are() -> Result<()> {
     let scene = Scene::start().await?;
     let plane = scene.plane(quick()).await?;
+    let mut ended = plane.core.ended.listen();
     let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
     let run = plane.put(scene.export("nightly", 3)).await?;
     let mut parts = Vec::new();
@@ -45,6 +46,7 @@ async fn an_export_is_split_published_once_and_over_when_its_parts_are() -> Resu
     }
     let run = plane.succeeded("nightly").await?;
     assert_eq!(run.parts, 2);
+    assert_eq!(within(ended.recv()).await??, run.id);
     plane.stop().await
 }
 

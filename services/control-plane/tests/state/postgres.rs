@@ -8,7 +8,7 @@ use transship_control_plane::state::{Claim, Folded, PutOutcome, RunDecision, Run
 use transship_model::Secret;
 use transship_rig::Postgres;
 
-use crate::scene::{Scene, export, exported, part_states, registry, run_id, start, succeeded};
+use crate::scene::{Scene, export, exported, part_states, registry, run_id, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_case_holds_on_postgresql() -> Result<()> {
@@ -62,9 +62,11 @@ async fn replicas_share_the_work_and_decide_each_run_once() -> Result<()> {
     let run = &runs[0];
     scene.store.begin_run(&run.execution, part_states(40)?, vec![], 3_000).await?;
     let facts = (1..=40).map(|part| stores[part as usize % 2].fold(exported(&run.execution, part), 4_000));
-    assert_eq!(try_join_all(facts).await?, vec![Folded::Applied; 40]);
-    let over = other.run(&run.id).await?.expect("the run");
-    assert_eq!((over.state, over.finished_ms), (succeeded(), Some(4_000)));
+    let ended = try_join_all(facts)
+        .await?
+        .into_iter()
+        .filter(|folded| matches!(folded, Folded::Applied { ended } if !ended.is_empty()));
+    assert_eq!(ended.count(), 1);
     other.close().await;
     Ok(())
 }

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use transship_api::ResourceId;
 use transship_bus::WorkQueue;
 use transship_model::Execution;
 
 /// What became of a fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Folded {
-    /// It is part of the state now.
-    Applied,
+    /// It is part of the state now, and these runs ended by it.
+    Applied {
+        /// The runs.
+        ended: Vec<ResourceId>,
+    },
     /// It is about a run that was deleted, or about an earlier generation.
     Ignored,
     /// Its execution was never here.
