@@ -10,6 +10,9 @@ log=$target/test-minutes.log
 mkdir -p "$target"
 : >"$log"
 
+# An error of a test says where it is by its own words; a panic keeps its backtrace.
+export RUST_LIB_BACKTRACE=0
+
 began=$(date +%s)
 # The services are built together with the tests: another selection would give them other features, and
 # compile half of the tree twice. Some tests start the services as processes.

@@ -1,10 +1,15 @@
 //! A plain client of a registry (OCI distribution specification), for putting artifacts there and reading them back.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use reqwest::{StatusCode, header};
+use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+/// How long a registry that answers 5xx to a `GET` is asked again.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// A registry on this machine, without authentication.
 #[derive(Clone)]
@@ -117,26 +122,36 @@ impl Client {
 
     /// A manifest, or `None` where there is none.
     pub async fn fetch(&self, repository: &str, reference: &str) -> Result<Option<Fetched>> {
-        let request = self.http.get(format!("{}/v2/{repository}/manifests/{reference}", self.url));
         let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
                       application/vnd.docker.distribution.manifest.list.v2+json, \
                       application/vnd.docker.distribution.manifest.v2+json, */*";
-        let answer = request.header(header::ACCEPT, accept).send().await?;
+        let answer = self.read(&format!("{repository}/manifests/{reference}"), accept).await?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let media_type =
             answer.headers().get(header::CONTENT_TYPE).context("Content-Type")?.to_str()?.to_owned();
-        Ok(Some(Fetched { media_type, bytes: answer.error_for_status()?.bytes().await?.to_vec() }))
+        Ok(Some(Fetched { media_type, bytes: succeeded(answer).await?.bytes().await?.to_vec() }))
+    }
+
+    /// What the registry answers to a `GET` of `path`. docker-registry writes the link of a tag in place, so whoever
+    /// reads the tag at that moment gets a 500: it is asked again then, for a while.
+    async fn read(&self, path: &str, accept: &str) -> Result<Response> {
+        let deadline = Instant::now() + BUSY;
+        loop {
+            let request = self.http.get(format!("{}/v2/{path}", self.url)).header(header::ACCEPT, accept);
+            let answer = request.send().await.with_context(|| format!("reading {path}"))?;
+            if !answer.status().is_server_error() || Instant::now() > deadline {
+                return Ok(answer);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// The digest and length of a blob's bytes, read to the end.
     pub async fn blob_digest(&self, repository: &str, digest: &str) -> Result<(String, u64)> {
-        let answer = self.http.get(format!("{}/v2/{repository}/blobs/{digest}", self.url)).send().await?;
-        let mut bytes = answer
-            .error_for_status()
-            .with_context(|| format!("blob {digest} of {repository}"))?
-            .bytes_stream();
+        let answer = self.read(&format!("{repository}/blobs/{digest}"), "*/*").await?;
+        let mut bytes = succeeded(answer).await?.bytes_stream();
         let (mut hash, mut length) = (Sha256::new(), 0);
         while let Some(piece) = bytes.try_next().await? {
             hash.update(&piece);
@@ -145,4 +160,13 @@ impl Client {
         let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok((format!("sha256:{hex}"), length))
     }
+}
+
+/// The answer, or an error with what the registry said.
+async fn succeeded(answer: Response) -> Result<Response> {
+    let (url, status) = (answer.url().clone(), answer.status());
+    if status.is_success() {
+        return Ok(answer);
+    }
+    anyhow::bail!("{url}: {status}: {}", answer.text().await?)
 }
