@@ -15,6 +15,8 @@ pub const VAULT: &str = "local.vault.azure.net";
 pub struct Access {
     /// The token of a contributor.
     pub token: String,
+    /// The token of a notifier, for a registry that tells of what is pushed.
+    pub notifier: String,
     /// The subscription.
     pub subscription: String,
     /// The resource group: that of the command line where nothing names one, so that it lists what tests make.
@@ -22,17 +24,25 @@ pub struct Access {
 }
 
 impl Access {
-    /// A token that nobody had before.
+    /// Tokens that nobody had before.
     pub fn new() -> Self {
         // Random by the standard library's own keys: good for servers of a test that only this machine reaches.
         let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
-        let token = format!("{:016x}{:016x}{:016x}", random(), random(), random());
-        Self { token, subscription: "00000000-0000-0000-0000-000000000001".to_owned(), group: "transship" }
+        let token = || format!("{:016x}{:016x}{:016x}", random(), random(), random());
+        Self {
+            token: token(),
+            notifier: token(),
+            subscription: "00000000-0000-0000-0000-000000000001".to_owned(),
+            group: "transship",
+        }
     }
 
-    /// The file of tokens that the control plane reads: it holds a hash.
+    /// The file of tokens that the control plane reads: it holds hashes.
     pub fn tokens_file(&self) -> String {
-        format!("contributor local {}\n", digest_of(self.token.as_bytes()).trim_start_matches("sha256:"))
+        let line = |role: &str, name: &str, token: &str| {
+            format!("{role} {name} {}\n", digest_of(token.as_bytes()).trim_start_matches("sha256:"))
+        };
+        line("contributor", "local", &self.token) + &line("notifier", "source-registry", &self.notifier)
     }
 }
 
@@ -146,14 +156,6 @@ impl Control {
                 None => return Ok(all),
             }
         }
-    }
-
-    /// Tells that an artifact was pushed, as the registry itself would.
-    pub async fn tell_of_push(&self, registry: &str, event: &Value) -> Result<()> {
-        let hook = format!("{}/transship/v1/webhooks/registry?registry={registry}", self.url);
-        let (status, answer) = self.send_to(reqwest::Method::POST, &hook, Some(event)).await?;
-        ensure!(status == 200, "POST {hook}: {status}: {answer}");
-        Ok(())
     }
 
     /// Makes an export pipeline with access by a secret of the vault; `more` are further properties.

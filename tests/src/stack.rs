@@ -43,6 +43,8 @@ pub struct Options {
     pub count_uploads: bool,
     /// Whether a control plane runs before the stages.
     pub control_plane: bool,
+    /// Whether the source registry is this stack's alone, and tells the control plane of what is pushed.
+    pub notifications: bool,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             count_blocks: false,
             count_uploads: false,
             control_plane: false,
+            notifications: false,
         }
     }
 }
@@ -144,7 +147,10 @@ impl Stack {
     /// Starts a stack on the shared servers, or on private ones where there are none.
     pub async fn start(options: Options) -> Result<Self> {
         let servers = if options.private { private_servers().await? } else { shared_servers().await? };
-        let (rabbitmq, source_storage, target_storage, source_registry, target_registry) = servers;
+        let (rabbitmq, source_storage, target_storage, mut source_registry, target_registry) = servers;
+        if options.notifications && source_registry.pid().is_none() {
+            source_registry = Registry::start().await?;
+        }
         let amqp = rabbitmq.vhost().await?;
         let mut source_container = source_storage.container("source").await?;
         let mut target_container = target_storage.container("target").await?;
@@ -181,6 +187,10 @@ impl Stack {
             let service = stack.launch(CONTROL_PLANE, 1)?;
             ready(&service).await?;
             stack.services.push(service);
+            if stack.options.notifications {
+                let hook = format!("{}/transship/v1/webhooks/registry?registry=source", stack.control_url()?);
+                stack.source_registry.notify(&hook, &stack.access.notifier).await?;
+            }
         }
         for kind in KINDS {
             for number in 1..=stack.options.each {
@@ -344,7 +354,7 @@ impl Stack {
             "services": services,
         });
         if let Ok(url) = self.control_url() {
-            let Access { token, subscription, group } = &self.access;
+            let Access { token, subscription, group, .. } = &self.access;
             endpoints["control_plane"] =
                 json!({"url": url, "token": token, "subscription": subscription, "group": group});
             endpoints["export_secret"] = json!(control::secret_uri("source-sas"));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::endpoints::{Endpoints, RegistryEndpoint, Side, not_private, write_private};
@@ -45,6 +45,9 @@ struct Instance {
     /// The value of a header in each of its answers.
     mark: String,
 }
+
+/// The name of its configuration file.
+const CONFIG: &str = "config.yml";
 
 const MARK: &str = "transship-rig";
 
@@ -115,6 +118,25 @@ impl Registry {
         server.context("the registry does not run")?.end(Order::Kill).await
     }
 
+    /// Has a private registry tell `url` of every push, with the bearer token `token`. It starts again for that.
+    pub async fn notify(&self, url: &str, token: &str) -> Result<()> {
+        let Some(private) = &self.private else { return not_private("registry") };
+        let file = private.folder.path().join(CONFIG);
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+        config["notifications"] = json!({ "endpoints": [{
+            "name": "transship",
+            "url": url,
+            "headers": { "Authorization": [format!("Bearer {token}")] },
+            "timeout": "5s",
+            "threshold": 3,
+            "backoff": "1s",
+            "ignore": { "mediatypes": ["application/octet-stream"], "actions": ["pull"] },
+        }] });
+        self.stop().await?;
+        write_private(&file, &serde_json::to_vec_pretty(&config)?)?;
+        self.start_again().await
+    }
+
     /// Starts a private registry that was stopped or killed, on the same port and data.
     pub async fn start_again(&self) -> Result<()> {
         let Some(private) = &self.private else { return not_private("registry") };
@@ -154,11 +176,11 @@ fn write_files(folder: &Path, instance: &Instance, options: &RegistryOptions) ->
         write_private(&file, format!("{user}:{hash}\n").as_bytes())?;
         config["auth"] = json!({ "htpasswd": { "realm": "transship-rig", "path": file } });
     }
-    write_private(&folder.join("config.yml"), &serde_json::to_vec_pretty(&config)?)
+    write_private(&folder.join(CONFIG), &serde_json::to_vec_pretty(&config)?)
 }
 
 async fn start_server(folder: &Path, instance: &Instance) -> Result<Guard> {
-    let config = folder.join("config.yml").display().to_string();
+    let config = folder.join(CONFIG).display().to_string();
     let mut server = Guard::start(Launch {
         command: vec![PROGRAM.to_owned(), "serve".to_owned(), config],
         environment: vec![("HOME".to_owned(), folder.display().to_string())],

@@ -145,7 +145,8 @@ fn print_table(rows: &[Row]) {
 
 async fn up(file: &Path) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let stack = Stack::start(Options { control_plane: true, ..Options::default() }).await?;
+    let stack =
+        Stack::start(Options { control_plane: true, notifications: true, ..Options::default() }).await?;
     stack.add_route().await?;
     let endpoints = serde_json::to_vec_pretty(&stack.endpoints())?;
     // Whole or not at all: who waits for the file reads it at once. It holds tokens, so it is its owner's only.
