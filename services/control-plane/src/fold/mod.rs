@@ -13,6 +13,7 @@ mod summary;
 pub use artifacts::{artifacts, imported_artifacts, undelivered};
 pub use part::{Artifacts, BundleFound, Changed, PartState, TargetResults};
 pub use run::{ArtifactTotals, RunSummary, RunView, run_state, summarise};
+pub(crate) use run::{copies, is_copying};
 pub use stage::{End, EndRank, InFlight, StageState, Trouble};
 pub use summary::{PartSummary, StageStatus, StageSummary};
 

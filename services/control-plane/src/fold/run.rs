@@ -181,8 +181,15 @@ pub fn summarise(view: &RunView, parts: u32, known: &[(u32, PartSummary)], state
     }
 }
 
-fn is_copying(view: &RunView, known: &[(u32, PartSummary)]) -> bool {
-    export_rows(view, known).any(|(_, row)| row.stage == Stage::BlobCopier && !row.status.is_over())
+/// Whether copies of an export's bundles are under way.
+pub(crate) fn is_copying(view: &RunView, known: &[(u32, PartSummary)]) -> bool {
+    let exports = view.kind == RunKind::Export;
+    exports && known.iter().any(|(number, part)| view.covers(*number) && copies(part).next().is_some())
+}
+
+/// The copies of a part that are not over.
+pub(crate) fn copies(part: &PartSummary) -> impl Iterator<Item = &StageSummary> {
+    part.stages.iter().filter(|row| row.stage == Stage::BlobCopier && !row.status.is_over())
 }
 
 /// Of an export every row of its parts: its own, and those of where its bundles go.

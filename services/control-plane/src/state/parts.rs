@@ -95,12 +95,13 @@ pub(super) async fn refresh(
     }
     let summary = summarise(&run.view, run.parts, known, &run.state);
     let query = sqlx::query(
-        "UPDATE runs SET state = $2, ended = $3, summary = $4, finished_ms = $5, parts = $6, \
+        "UPDATE runs SET state = $2, ended = $3, summary = $4, finished_ms = $5, parts = $6, copying = $8, \
          heard_ms = CASE WHEN heard_ms < $7 THEN $7 ELSE heard_ms END WHERE seq = $1",
     );
+    let copying = summary.is_copying && matches!(run.state, RunState::Succeeded { .. });
     let query = query.bind(run.seq).bind(to_json("state", &run.state)?);
     let query = query.bind(i64::from(run.state.is_terminal())).bind(to_json("summary", &summary)?);
-    let query = query.bind(run.finished_ms).bind(i64::from(run.parts)).bind(now_ms);
+    let query = query.bind(run.finished_ms).bind(i64::from(run.parts)).bind(now_ms).bind(i64::from(copying));
     query.execute(transaction).await.map_err(failed("update a run"))?;
     Ok(ended)
 }

@@ -123,7 +123,7 @@ async fn write_run(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, $13, $14, $14, NULL, $14) \
          ON CONFLICT (key) DO UPDATE SET kind = excluded.kind, execution = excluded.execution, \
          generation = excluded.generation, operation = excluded.operation, blob = excluded.blob, view = excluded.view, \
-         parts = excluded.parts, state = excluded.state, ended = 0, summary = excluded.summary, \
+         parts = excluded.parts, state = excluded.state, ended = 0, copying = 0, summary = excluded.summary, \
          started_ms = excluded.started_ms, finished_ms = NULL, heard_ms = excluded.heard_ms RETURNING seq",
     );
     let query = query.bind(key.to_owned()).bind(new.id.parent().key()).bind(new.id.to_string());

@@ -148,6 +148,37 @@ impl Store {
         records(&query.fetch_all(self.readers()).await.map_err(failed("list runs"))?)
     }
 
+    /// Runs below a registry, newest first, those before `before`.
+    ///
+    /// # Errors
+    /// Where they could not be read.
+    pub async fn runs_before(
+        &self,
+        registry: &ResourceId,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let query = sqlx::query(
+            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
+             WHERE registry = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
+        );
+        let query = query.bind(registry.parent().key()).bind(before).bind(i64::from(limit));
+        records(&query.fetch_all(self.readers()).await.map_err(failed("list runs"))?)
+    }
+
+    /// Exports of all registries that are over and whose bundles are still copied, oldest first, those after `after`.
+    ///
+    /// # Errors
+    /// Where they could not be read.
+    pub async fn copying_runs(&self, after: i64, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
+        let query = sqlx::query(
+            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
+             WHERE copying = 1 AND seq > $1 ORDER BY seq LIMIT $2",
+        );
+        let query = query.bind(after).bind(i64::from(limit));
+        records(&query.fetch_all(self.readers()).await.map_err(failed("list runs that copy"))?)
+    }
+
     /// Runs of all registries that are not over, oldest first, those after `after`.
     ///
     /// # Errors

@@ -46,6 +46,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0003_runs_that_go.sql"),
         include_str!("../../migrations/postgres/0003_runs_that_go.sql"),
     ),
+    (
+        include_str!("../../migrations/sqlite/0004_runs_that_copy.sql"),
+        include_str!("../../migrations/postgres/0004_runs_that_copy.sql"),
+    ),
 ];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY)";

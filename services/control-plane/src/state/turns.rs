@@ -9,7 +9,7 @@ use super::parts::{RunRow, insert_part, refresh, reopen, runs_of, summaries};
 use super::records::{OutboxItem, RunKind, RunState, StartObstacle};
 use super::store::Store;
 use super::values::{signed, to_json};
-use crate::fold::PartState;
+use crate::fold::{PartState, is_copying};
 
 fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     StoreError::during(operation)
@@ -87,7 +87,7 @@ impl Store {
         self.write(move |transaction| Box::pin(end(transaction, execution, view, state, now_ms))).await
     }
 
-    /// Has work published again for a run that is not over. What was heard of the failures of that work is
+    /// Has work published again for a run that is not over, or whose bundles are still copied. What was heard of the failures of that work is
     /// forgotten, since its attempts are counted anew.
     ///
     /// # Errors
@@ -195,7 +195,9 @@ async fn again(
     publish: Vec<OutboxItem>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    if runs_of(transaction, &execution).await?.iter().all(|run| run.state.is_terminal()) {
+    let known = summaries(transaction, &execution).await?;
+    let is_over = |run: &RunRow| run.state.is_terminal() && !is_copying(&run.view, &known);
+    if runs_of(transaction, &execution).await?.iter().all(is_over) {
         return Ok(());
     }
     for item in &publish {

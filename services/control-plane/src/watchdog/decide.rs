@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use transship_bus::{FACTS_QUEUE, HoldDelay, QueueLook};
-use transship_model::{Code, Failure};
+use transship_model::{Code, Failure, Stage};
 
 use super::WatchSettings;
-use crate::fold::{PartSummary, RunSummary, StageStatus};
+use crate::fold::{PartSummary, RunSummary, StageStatus, copies};
 use crate::state::{PartRecord, RunRecord};
 
 /// What the broker shows of the queue that a run's work is in.
@@ -41,9 +41,8 @@ pub enum WatchAction {
     Fail(Failure),
 }
 
-/// What a run's silence means, by what the broker shows.
-pub fn decide_silence(run: &RunRecord, sight: &Sight) -> Silence {
-    let stage = run.view.stage();
+/// What a run's silence means, by what the broker shows of the queue of `stage`.
+pub fn decide_silence(run: &RunRecord, stage: Stage, sight: &Sight) -> Silence {
     match sight {
         Sight::Away(reason) => Silence::Excused(Some(format!("the broker: {reason}"))),
         Sight::Queue(look) if look.consumers == 0 => {
@@ -63,18 +62,24 @@ pub fn decide_silence(run: &RunRecord, sight: &Sight) -> Silence {
 
 /// What to do about a run that was silent for so long, and whose work was dispatched again `times` times since it
 /// was last heard of. Where its queue `is_busy` it has more time, and does not fail: its turn may still come.
+///
+/// `stage` is the one that the run ends with; of an export that is over, the blob-copier.
 pub fn decide_watch(
     run: &RunRecord,
+    stage: Stage,
     parts: &[PartRecord],
     silent: Duration,
     is_busy: bool,
     times: u32,
     settings: &WatchSettings,
 ) -> WatchAction {
-    let stage = run.view.stage();
     let covered = parts.iter().filter(|part| run.view.covers(part.number));
-    let open: Vec<&PartRecord> = covered.filter(|part| !run.view.is_over(&part.summary)).collect();
-    let held = open.iter().filter_map(|part| hold(run, &part.summary)).max().unwrap_or_default();
+    let is_open = |part: &&PartRecord| match stage {
+        Stage::BlobCopier => copies(&part.summary).next().is_some(),
+        _ => !run.view.is_over(&part.summary),
+    };
+    let open: Vec<&PartRecord> = covered.filter(is_open).collect();
+    let held = open.iter().filter_map(|part| hold(run, stage, &part.summary)).max().unwrap_or_default();
     if open.is_empty() || silent < settings.patience(is_busy) + held {
         return WatchAction::Nothing;
     }
@@ -104,16 +109,18 @@ pub fn decide_watch(
 
 /// How long the next attempt of a part may be held. A failure that waits for a person is held half an hour from
 /// its second attempt on, whatever the others are.
-fn hold(run: &RunRecord, part: &PartSummary) -> Option<Duration> {
-    let retrying = run.view.row(part).filter(|row| row.status == StageStatus::Retrying)?;
-    let step = (retrying.attempt as usize).saturating_sub(1).min(HoldDelay::ALL.len() - 1);
+fn hold(run: &RunRecord, stage: Stage, part: &PartSummary) -> Option<Duration> {
+    let own = run.view.row(part).filter(|_| stage != Stage::BlobCopier);
+    let rows = own.into_iter().chain(copies(part).filter(|_| stage == Stage::BlobCopier));
+    let attempt = rows.filter(|row| row.status == StageStatus::Retrying).map(|row| row.attempt).max()?;
+    let step = (attempt as usize).saturating_sub(1).min(HoldDelay::ALL.len() - 1);
     Some(HoldDelay::ALL[step].max(HoldDelay::HalfHour).duration())
 }
 
 #[cfg(test)]
 mod tests {
-    use transship_messages::{Fact, FactBody};
-    use transship_model::{Counters, Part, Stage};
+    use transship_messages::{CopyMode, Fact, FactBody, RouteTaken};
+    use transship_model::{ContainerUrl, Counters, Part};
 
     use super::super::LOST_AFTER;
     use super::*;
@@ -171,7 +178,7 @@ mod tests {
             (unheard(), look(0, 1), Silence::Counts),
             (heard, look(0, 1), Silence::Counts),
         ] {
-            assert_eq!(decide_silence(&run, &sight), expected, "{sight:?}");
+            assert_eq!(decide_silence(&run, Stage::Exporter, &sight), expected, "{sight:?}");
         }
     }
 
@@ -194,7 +201,7 @@ mod tests {
             (vec![part(1, failed(false), 6)], 165, 0, again(&[1])),
         ] {
             let silent = Duration::from_secs(minutes * 60);
-            let action = decide_watch(&run, &parts, silent, false, times, &settings);
+            let action = decide_watch(&run, Stage::Exporter, &parts, silent, false, times, &settings);
             assert_eq!(action, expected, "{minutes} min, {times} times, {} parts", parts.len());
         }
         let silent = settings.lost_after;
@@ -202,7 +209,9 @@ mod tests {
             (unheard(), "3 of 3 parts, the first is part 1,"),
             (vec![part(2, None, 1)], "part 2 of 3 was sent to the exporters 4 times"),
         ] {
-            let WatchAction::Fail(failure) = decide_watch(&run, &parts, silent, false, 3, &settings) else {
+            let WatchAction::Fail(failure) =
+                decide_watch(&run, Stage::Exporter, &parts, silent, false, 3, &settings)
+            else {
                 panic!("a failure")
             };
             assert!(failure.message.contains(expected) && failure.hint.is_some(), "{failure}");
@@ -222,7 +231,8 @@ mod tests {
             (failed(false), 210, 0, again()),
         ] {
             let silent = Duration::from_secs(minutes * 60);
-            let action = decide_watch(&run, &[part(1, told, 1)], silent, true, times, &settings);
+            let action =
+                decide_watch(&run, Stage::Exporter, &[part(1, told, 1)], silent, true, times, &settings);
             assert_eq!(action, expected, "{minutes} min, {times} times");
         }
     }
@@ -230,9 +240,9 @@ mod tests {
     #[test]
     fn a_failure_that_names_no_target_ends_a_part_for_the_watchdog_as_for_the_run() {
         let mut run = run_record("import");
-        let target: transship_model::ContainerUrl = "https://t.example/c".parse().unwrap();
+        let target: ContainerUrl = "https://t.example/c".parse().unwrap();
         (run.view.kind, run.view.target) = (crate::state::RunKind::Import, Some(target.clone()));
-        let told = |target: Option<&transship_model::ContainerUrl>, body: FactBody| Fact {
+        let told = |target: Option<&ContainerUrl>, body: FactBody| Fact {
             execution: run.execution.clone(),
             part: Part::ONLY,
             stage: Stage::Importer,
@@ -256,6 +266,7 @@ mod tests {
             let part = PartRecord { number: 1, summary: state.summary(), state };
             let action = decide_watch(
                 &run,
+                Stage::Importer,
                 std::slice::from_ref(&part),
                 LOST_AFTER,
                 false,
@@ -269,11 +280,74 @@ mod tests {
     }
 
     #[test]
+    fn copies_of_an_export_that_is_over_are_watched_like_its_parts() {
+        let run = RunRecord { parts: 3, ..run_record("nightly") };
+        let target: ContainerUrl = "https://t.example/c".parse().unwrap();
+        let told = |stage, attempt, body| Fact {
+            execution: run.execution.clone(),
+            part: Part { number: 1, count: 3 },
+            stage,
+            attempt,
+            target: (stage == Stage::BlobCopier).then(|| target.clone()),
+            at_ms: 1,
+            body,
+        };
+        let exported = || FactBody::BundleExported {
+            container: "https://s.example/c".parse().unwrap(),
+            blob: "nightly".parse().unwrap(),
+            etag: "1".to_owned(),
+            length: 1,
+            catalog_digest: transship_model::Digest::sha256(b"index"),
+            counters: Counters::default(),
+            failed: Vec::new(),
+            routes: vec![RouteTaken { target: target.clone(), import_pipeline: None }],
+        };
+        let after = |number: u32, heard: Option<(u32, FactBody)>| {
+            let mut state = PartState::default();
+            state.apply(&told(Stage::Exporter, 1, exported()));
+            if let Some((attempt, body)) = heard {
+                state.apply(&told(Stage::BlobCopier, attempt, body));
+            }
+            PartRecord { number, summary: state.summary(), state }
+        };
+        let copied = FactBody::BundleCopied {
+            container: target.clone(),
+            blob: "nightly".parse().unwrap(),
+            etag: "2".to_owned(),
+            length: 1,
+            mode: CopyMode::Streamed,
+            counters: Counters::default(),
+        };
+        let settings = WatchSettings::default();
+        let again = |parts: &[u32]| WatchAction::DispatchAgain(parts.to_vec());
+        for (heard, minutes, times, expected) in [
+            (None, 44, 0, WatchAction::Nothing),
+            (None, 45, 2, again(&[1, 2])),
+            (Some((1, copied)), 45, 0, again(&[2])),
+            (failed(true).map(|body| (1, body)), 45, 0, again(&[2])),
+            (working().map(|body| (1, body)), 45, 0, again(&[1, 2])),
+            // The next attempt of the first may be held.
+            (failed(false).map(|body| (6, body)), 164, 0, WatchAction::Nothing),
+            (failed(false).map(|body| (6, body)), 165, 0, again(&[1, 2])),
+        ] {
+            let parts = [after(1, heard), after(2, None)];
+            let silent = Duration::from_secs(minutes * 60);
+            let action = decide_watch(&run, Stage::BlobCopier, &parts, silent, false, times, &settings);
+            assert_eq!(action, expected, "{minutes} min, {times} times");
+        }
+        let (parts, silent) = ([after(1, None)], settings.lost_after);
+        let action = decide_watch(&run, Stage::BlobCopier, &parts, silent, false, 3, &settings);
+        let WatchAction::Fail(failure) = action else { panic!("a failure") };
+        assert!(failure.message.contains("sent to the blob-copiers 4 times"), "{failure}");
+    }
+
+    #[test]
     fn a_run_about_one_part_watches_no_other() {
         let mut run = RunRecord { parts: 3, ..run_record("nightly") };
         run.view.part = Some(2);
         let parts: Vec<_> = (1..=3).map(|number| part(number, None, 1)).collect();
-        let action = decide_watch(&run, &parts, LOST_AFTER, false, 0, &WatchSettings::default());
+        let action =
+            decide_watch(&run, Stage::Exporter, &parts, LOST_AFTER, false, 0, &WatchSettings::default());
         assert_eq!(action, WatchAction::DispatchAgain(vec![2]));
     }
 }

@@ -1,6 +1,6 @@
 //! A run never hangs: what was dispatched and not heard of is dispatched again under the same message ids, and
-//! fails with its reason where that does not help. A run that waits says for what. Runs that are over for long are
-//! deleted where that is asked for.
+//! fails with its reason where that does not help. A run that waits says for what. The same holds for the copies of an
+//! export that is over. Runs that are over for long are deleted where that is asked for.
 
 mod decide;
 
@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use fail::fail_point;
 use tokio_util::sync::CancellationToken;
 use transship_bus::{BusState, DELIVERED_BEFORE, Inbox, WorkQueue};
-use transship_messages::WorkItem;
-use transship_model::Failure;
+use transship_messages::{Fact, FactBody, WorkItem};
+use transship_model::{Failure, Part, Stage};
 
 pub use self::decide::{Sight, Silence, WatchAction, decide_silence, decide_watch};
 use crate::clock::now_ms;
 use crate::dispatch::{bundles_of, plan_import, plan_parts, publish_item};
+use crate::fold::copies;
 use crate::random;
 use crate::runtime::Core;
-use crate::state::{OutboxItem, PartRecord, Queue, RunKind, RunRecord, RunState, StoreError};
+use crate::state::{Folded, OutboxItem, PartRecord, Queue, RunKind, RunRecord, RunState, StoreError};
 use crate::trigger::claimed_etag;
 
 /// How many runs are read at a time.
@@ -79,12 +80,53 @@ struct Watched {
     dispatched_ms: i64,
 }
 
+/// Which runs are looked at, and by which of their stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Which {
+    /// Those that are not over: by the stage that they end with.
+    Open,
+    /// Exports that are over and whose bundles are still copied: by the copier. Only the exporter can send a copy again.
+    Copying,
+}
+
+/// What the broker shows of the queues.
+struct Sights {
+    exports: Sight,
+    copies: Sight,
+    imports: Sight,
+}
+
+impl Sights {
+    /// The stage that a run is watched by, and what its silence means.
+    fn of(&self, run: &RunRecord, which: Which) -> (Stage, Silence) {
+        let stage = match which {
+            Which::Open => run.view.stage(),
+            Which::Copying => Stage::BlobCopier,
+        };
+        let silence = match (which, run.kind) {
+            (Which::Open, RunKind::Export) => decide_silence(run, stage, &self.exports),
+            (Which::Open, RunKind::Import) => decide_silence(run, stage, &self.imports),
+            (Which::Copying, _) => match decide_silence(run, stage, &self.copies) {
+                Silence::Counts => decide_silence(run, Stage::Exporter, &self.exports),
+                excuse => excuse,
+            },
+        };
+        (stage, silence)
+    }
+}
+
+/// A run's silence that has lasted for too long.
+struct Lost {
+    silent: Duration,
+    is_busy: bool,
+}
+
 /// Looks at every run that is not over, again and again.
 pub struct Watchdog {
     core: Core,
     settings: WatchSettings,
     holder: String,
-    watched: HashMap<i64, Watched>,
+    watched: HashMap<(i64, Which), Watched>,
     /// When what runs leave behind was last forgotten.
     tidied: Option<Instant>,
     /// When this process began to look: what was silent before may have been said to a queue.
@@ -116,7 +158,7 @@ impl Watchdog {
         }
     }
 
-    /// One look at every run that is not over.
+    /// One look at every run that is not over, and at every copy.
     async fn look(&mut self) -> Result<(), StoreError> {
         let seconds = u32::try_from(self.settings.interval.as_secs()).unwrap_or(u32::MAX).saturating_mul(3);
         if !self.core.store.lease("watchdog", &self.holder, now_ms(), seconds.max(30)).await? {
@@ -124,33 +166,48 @@ impl Watchdog {
             self.watched.clear();
             return Ok(());
         }
-        let exports = self.see(WorkQueue::ExporterParts).await;
-        let imports = self.see(WorkQueue::ImporterImports).await;
+        let sights = Sights {
+            exports: self.see(WorkQueue::ExporterParts).await,
+            copies: self.see(WorkQueue::BlobCopierCopies).await,
+            imports: self.see(WorkQueue::ImporterImports).await,
+        };
         let mut known = HashMap::new();
-        let mut after = 0;
-        loop {
-            let page = self.core.store.unfinished_runs(after, PAGE).await?;
-            for run in &page {
-                after = run.seq;
-                // One that is not begun is the dispatcher's.
-                if run.parts > 0 {
-                    let sight = if run.kind == RunKind::Export { &exports } else { &imports };
-                    match self.watch(run, sight).await {
-                        Ok(watched) => drop(known.insert(run.seq, watched)),
-                        // The others are watched all the same.
-                        Err(error) => {
-                            tracing::error!(run = %run.id, %error, hint = error.hint(), "a run cannot be watched");
-                            known.extend(self.watched.get(&run.seq).map(|watched| (run.seq, *watched)));
-                        }
-                    }
-                }
-            }
-            if page.len() < PAGE as usize {
-                break;
-            }
+        for which in [Which::Open, Which::Copying] {
+            self.look_at(which, &sights, &mut known).await?;
         }
         self.watched = known;
         self.sweep().await
+    }
+
+    async fn look_at(
+        &self,
+        which: Which,
+        sights: &Sights,
+        known: &mut HashMap<(i64, Which), Watched>,
+    ) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let page = match which {
+                Which::Open => self.core.store.unfinished_runs(after, PAGE).await?,
+                Which::Copying => self.core.store.copying_runs(after, PAGE).await?,
+            };
+            // One that is not begun is the dispatcher's.
+            for run in page.iter().filter(|run| run.parts > 0) {
+                let key = (run.seq, which);
+                match self.watch(run, which, sights).await {
+                    Ok(watched) => drop(known.insert(key, watched)),
+                    // The others are watched all the same.
+                    Err(error) => {
+                        tracing::error!(run = %run.id, %error, hint = error.hint(), "a run cannot be watched");
+                        known.extend(self.watched.get(&key).map(|watched| (key, *watched)));
+                    }
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() >= PAGE as usize => after = last.seq,
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Deletes some of the runs that are over for long, and what runs leave behind.
@@ -185,32 +242,16 @@ impl Watchdog {
         }
     }
 
-    async fn watch(&self, run: &RunRecord, sight: &Sight) -> Result<Watched, StoreError> {
-        let now = now_ms();
-        let mut watched = self.watched.get(&run.seq).copied().unwrap_or(Watched {
-            excused_ms: self.since_ms,
-            busy_ms: 0,
-            times: 0,
-            dispatched_ms: 0,
-        });
-        if run.heard_ms > watched.dispatched_ms {
-            watched.times = 0;
-        }
-        let (says, since_ms, is_busy) = match decide_silence(run, sight) {
-            Silence::Excused(says) => {
-                watched.excused_ms = now;
-                (says, now, false)
-            }
-            Silence::Busy(says) => {
-                watched.busy_ms = now;
-                (says, watched.excused_ms, true)
-            }
-            Silence::Counts => (None, watched.excused_ms.max(watched.busy_ms), false),
+    async fn watch(&self, run: &RunRecord, which: Which, sights: &Sights) -> Result<Watched, StoreError> {
+        let (stage, silence) = sights.of(run, which);
+        let says = match &silence {
+            Silence::Excused(says) | Silence::Busy(says) => says.clone(),
+            Silence::Counts => None,
         };
-        let silent = now.saturating_sub(since_ms.max(run.heard_ms));
-        let silent = Duration::from_millis(u64::try_from(silent).unwrap_or_default());
-        let is_lost = silent >= self.settings.patience(is_busy);
-        if is_lost && self.act(run, silent, is_busy, watched.times).await? {
+        let (mut watched, lost) = self.listen(run, which, &silence);
+        if let Some(lost) = lost
+            && self.act(run, stage, &lost, watched.times).await?
+        {
             watched.times += 1;
             watched.dispatched_ms = now_ms();
         }
@@ -218,30 +259,59 @@ impl Watchdog {
             Some(on) => RunState::Waiting { on },
             None => RunState::Running,
         };
-        if run.state != state {
+        if which == Which::Open && run.state != state {
             self.core.store.run_says(&run.execution, run.kind, state).await?;
         }
         Ok(watched)
     }
 
+    /// What is known of a run's silence after one more look, and whether it has lasted for too long.
+    fn listen(&self, run: &RunRecord, which: Which, silence: &Silence) -> (Watched, Option<Lost>) {
+        let now = now_ms();
+        let mut watched = self.watched.get(&(run.seq, which)).copied().unwrap_or(Watched {
+            excused_ms: self.since_ms,
+            busy_ms: 0,
+            times: 0,
+            dispatched_ms: 0,
+        });
+        // Of a copy that goes again the exporter is heard, whatever becomes of the copy.
+        if which == Which::Open && run.heard_ms > watched.dispatched_ms {
+            watched.times = 0;
+        }
+        let (since_ms, is_busy) = match silence {
+            Silence::Excused(_) => {
+                watched.excused_ms = now;
+                (now, false)
+            }
+            Silence::Busy(_) => {
+                watched.busy_ms = now;
+                (watched.excused_ms, true)
+            }
+            Silence::Counts => (watched.excused_ms.max(watched.busy_ms), false),
+        };
+        let silent = now.saturating_sub(since_ms.max(run.heard_ms));
+        let silent = Duration::from_millis(u64::try_from(silent).unwrap_or_default());
+        let is_lost = silent >= self.settings.patience(is_busy);
+        (watched, is_lost.then_some(Lost { silent, is_busy }))
+    }
+
     /// Does what is to be done about a silent run; true where its work was dispatched again.
-    async fn act(
-        &self,
-        run: &RunRecord,
-        silent: Duration,
-        is_busy: bool,
-        times: u32,
-    ) -> Result<bool, StoreError> {
+    async fn act(&self, run: &RunRecord, stage: Stage, lost: &Lost, times: u32) -> Result<bool, StoreError> {
         let parts = self.core.store.parts(&run.execution).await?;
-        match decide_watch(run, &parts, silent, is_busy, times, &self.settings) {
+        let Lost { silent, is_busy } = *lost;
+        match decide_watch(run, stage, &parts, silent, is_busy, times, &self.settings) {
             WatchAction::Nothing => Ok(false),
             WatchAction::Fail(failure) => {
                 tracing::error!(run = %run.id, message = failure.message, "a run was lost sight of");
-                self.core.end(run, RunState::failed(&failure)).await.map(|()| false)
+                match stage {
+                    Stage::BlobCopier => self.give_up_copies(run, &parts, &failure).await?,
+                    _ => self.core.end(run, RunState::failed(&failure)).await?,
+                }
+                Ok(false)
             }
             WatchAction::DispatchAgain(numbers) => match self.items(run, &parts, &numbers).await? {
                 Ok(items) => {
-                    tracing::warn!(run = %run.id, parts = ?numbers, ?silent, times, "nothing is heard of a run: dispatched again");
+                    tracing::warn!(run = %run.id, %stage, parts = ?numbers, ?silent, times, "nothing is heard of a run: dispatched again");
                     self.core.store.dispatch_again(&run.execution, items, now_ms()).await?;
                     fail_point!("control.dispatched_again");
                     self.core.wake.wake();
@@ -250,6 +320,39 @@ impl Watchdog {
                 Err(failure) => self.core.end(run, RunState::failed(&failure)).await.map(|()| false),
             },
         }
+    }
+
+    /// Has the copies that are not over fail. The export stays what it was; its message says so.
+    async fn give_up_copies(
+        &self,
+        run: &RunRecord,
+        parts: &[PartRecord],
+        failure: &Failure,
+    ) -> Result<(), StoreError> {
+        for part in parts.iter().filter(|part| run.view.covers(part.number)) {
+            for copy in copies(&part.summary) {
+                let fact = Fact {
+                    execution: run.execution.clone(),
+                    part: Part { number: part.number, count: run.parts },
+                    stage: Stage::BlobCopier,
+                    attempt: copy.attempt.max(1),
+                    target: copy.target.clone(),
+                    // Without a time, as of a letter: it counts whatever was forgotten.
+                    at_ms: 0,
+                    body: FactBody::Failed {
+                        code: failure.code,
+                        message: failure.message.clone(),
+                        hint: failure.hint.clone(),
+                        terminal: true,
+                        container: copy.target.clone(),
+                    },
+                };
+                if let Folded::Applied { ended } = self.core.store.fold(fact, now_ms()).await? {
+                    self.core.ended.tell(ended);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The work of the parts `numbers`, as it was dispatched before: of an export with what each part was given then,

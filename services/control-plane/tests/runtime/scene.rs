@@ -18,7 +18,7 @@ use transship_control_plane::state::{
     RunState, Store, StoreError,
 };
 use transship_control_plane::watchdog::WatchSettings;
-use transship_messages::{Fact, FactBody, WorkItem};
+use transship_messages::{Fact, FactBody, RouteTaken, WorkItem};
 use transship_model::{ContainerUrl, Counters, Digest, ImportDestination, Route, Secret, Stage};
 use transship_rig::Side;
 use transship_secrets::SecretDirectory;
@@ -377,9 +377,13 @@ pub(crate) fn exported(work: &transship_messages::ExportPart) -> Fact {
         catalog_digest: Digest::sha256(b"index"),
         counters: counters(work.artifacts.len() as u64),
         failed: Vec::new(),
-        routes: Vec::new(),
+        routes: work.routes.iter().flatten().map(taken).collect(),
     };
     fact_of(work, Stage::Exporter, 1, body)
+}
+
+fn taken(route: &Route) -> RouteTaken {
+    RouteTaken { target: route.target.clone(), import_pipeline: route.import_pipeline.clone() }
 }
 
 /// How a stage fails.

@@ -7,10 +7,10 @@ use transship_bus::{Bus as _, Inbox, WorkQueue};
 use transship_control_plane::runtime::RuntimeSettings;
 use transship_control_plane::state::{NewRun, RunKind, RunState};
 use transship_control_plane::watchdog::WatchSettings;
-use transship_messages::{ExportPart, WorkItem};
-use transship_model::Code;
+use transship_messages::{CopyMode, ExportPart, FactBody, WorkItem};
+use transship_model::{Code, ContainerUrl, Counters, Stage};
 
-use crate::scene::{Scene, Stub, exported, now_ms, put, quick, run_id, within};
+use crate::scene::{Scene, Stub, exported, fact_of, now_ms, put, quick, run_id, within};
 
 /// Work counts as lost after a second.
 fn impatient(again: u32) -> RuntimeSettings {
@@ -79,6 +79,80 @@ async fn work_that_was_lost_is_dispatched_again_though_other_work_always_waits_i
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=10).flat_map(|number| [number, number]).collect::<Vec<_>>());
+    plane.stop().await
+}
+
+/// Where bundles are copied to. Nobody asks it for anything.
+fn elsewhere() -> ContainerUrl {
+    "https://elsewhere.blob.core.windows.net/target".parse().expect("a container")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_lost_is_sent_again_by_the_exporter_though_the_export_is_over() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(1)).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    // It is connected, and never gets its work: the broker lost it.
+    let copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    let run = plane.put(scene.routed_export("outbound", &elsewhere())).await?;
+    let first: ExportPart = exporter.take().await?;
+    exporter.tell(&exported(&first), 0).await?;
+    plane.succeeded("outbound").await?;
+    let delivery = exporter.next().await?;
+    assert!(delivery.message.redelivered, "its bundle is there");
+    let again = ExportPart::decode(&delivery.message.body)?;
+    delivery.settle.ack().await?;
+    assert_eq!((again.message_id(), &again), (first.message_id(), &first));
+    // The exporter says the same once more, and the copy gets through.
+    exporter.tell(&exported(&again), 0).await?;
+    let body = FactBody::BundleCopied {
+        container: elsewhere(),
+        blob: run.blob.clone(),
+        etag: "0x2".to_owned(),
+        length: 1,
+        mode: CopyMode::Streamed,
+        counters: Counters::default(),
+    };
+    copier.tell(&fact_of(&first, Stage::BlobCopier, 1, body), 0).await?;
+    within(async {
+        while !plane.store().copying_runs(0, 10).await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(exporter.is_idle().await, "nothing is sent again once the copy is there");
+    assert_eq!(plane.succeeded("outbound").await?.state, RunState::Succeeded { message: None });
+    plane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_lost_each_time_is_told_by_the_export_which_stays_succeeded() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(1)).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    let _copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    let run = plane.put(scene.routed_export("outbound", &elsewhere())).await?;
+    for _ in 0..2 {
+        let part: ExportPart = exporter.take().await?;
+        exporter.tell(&exported(&part), 0).await?;
+    }
+    let told = within(async {
+        loop {
+            if let RunState::Succeeded { message: Some(told) } = plane.succeeded("outbound").await?.state {
+                return anyhow::Ok(told);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await??;
+    let expected = "the copy to https://";
+    assert!(told.contains(expected) && told.contains("sent to the blob-copiers 2 times"), "{told}");
+    assert!(plane.store().copying_runs(0, 10).await?.is_empty());
+    // A schedule takes what it carried for undelivered.
+    assert_eq!(plane.store().undelivered(&run.execution).await?.len(), 1);
+    assert!(exporter.is_idle().await);
     plane.stop().await
 }
 

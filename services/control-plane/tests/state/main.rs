@@ -53,6 +53,7 @@ cases! {
     runs::a_run_that_is_deleted_takes_along_its_parts_and_what_was_to_be_done,
     runs::runs_that_ended_long_ago_are_swept_the_oldest_first_and_a_few_at_a_time,
     runs::work_that_is_dispatched_again_counts_its_attempts_anew,
+    runs::an_export_that_is_over_is_watched_and_dispatched_again_until_its_copies_are_over,
     runs::lists_tell_what_each_import_brought,
     runs::a_run_that_was_begun_may_say_that_it_waits,
     runs::exports_are_found_by_their_blob_and_by_that_of_a_part,

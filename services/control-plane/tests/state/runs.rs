@@ -1,18 +1,18 @@
 //! Runs: made, made again, begun, ended, deleted.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use transship_api::{ErrorDetail, RunEnd};
 use transship_control_plane::fold::RunSummary;
 use transship_control_plane::state::{
     Folded, NewExecution, NewRun, Origin, OutboxItem, PutOutcome, RunDecision, RunKind, RunRecord, RunState,
     StartObstacle,
 };
-use transship_messages::{ArtifactOutcome, ArtifactResult, FactBody};
-use transship_model::{Code, Execution, Stage};
+use transship_messages::{ArtifactOutcome, ArtifactResult, CopyMode, FactBody, RouteTaken};
+use transship_model::{Code, ContainerUrl, Execution, Stage};
 
 use crate::scene::{
-    Scene, container, export, export_work, exported, fact, failed, failed_state, import, part_states,
-    progress, registry, run_id, succeeded,
+    Scene, container, counters, export, export_work, exported, fact, failed, failed_state, import,
+    part_states, progress, registry, run_id, succeeded,
 };
 
 pub(crate) async fn a_run_goes_from_accepted_to_succeeded(scene: &Scene) -> Result<()> {
@@ -276,6 +276,46 @@ pub(crate) async fn work_that_is_dispatched_again_counts_its_attempts_anew(scene
     let import = scene.start(import("import", own, 6_000)).await?;
     let due = store.outbox_due(9_000, 10).await?;
     assert_eq!(due.first().context("its start")?.execution, import.execution);
+    Ok(())
+}
+
+pub(crate) async fn an_export_that_is_over_is_watched_and_dispatched_again_until_its_copies_are_over(
+    scene: &Scene,
+) -> Result<()> {
+    let store = &scene.store;
+    let run = scene.running("nightly", 1).await?;
+    let copying = || async {
+        let runs = store.copying_runs(0, 10).await?;
+        anyhow::Ok(runs.into_iter().map(|run| run.id).collect::<Vec<_>>())
+    };
+    let target: ContainerUrl = "https://target.example/container".parse()?;
+    let mut over = exported(&run.execution, 1);
+    let FactBody::BundleExported { routes, .. } = &mut over.body else { bail!("an export") };
+    routes.push(RouteTaken { target: target.clone(), import_pipeline: None });
+    assert_eq!(copying().await?, []);
+    store.fold(over, 2_000).await?;
+    assert_eq!(scene.run("nightly").await?.state, succeeded());
+    assert_eq!(copying().await?, std::slice::from_ref(&run.id));
+    assert!(store.copying_runs(scene.run("nightly").await?.seq, 10).await?.is_empty(), "it is before that");
+
+    let work = export_work(&run.execution, 1);
+    store.dispatch_again(&run.execution, vec![work.clone()], 3_000).await?;
+    let due = store.outbox_due(3_000, 10).await?;
+    assert_eq!((due.len(), &due[0].item), (1, &work));
+    store.outbox_done(&[due[0].id]).await?;
+
+    let copied = FactBody::BundleCopied {
+        container: target,
+        blob: "nightly".parse()?,
+        etag: "0x2".to_owned(),
+        length: 1,
+        mode: CopyMode::Streamed,
+        counters: counters(1),
+    };
+    store.fold(fact(&run.execution, 1, Stage::BlobCopier, 1, copied), 4_000).await?;
+    assert_eq!(copying().await?, []);
+    store.dispatch_again(&run.execution, vec![work], 5_000).await?;
+    assert_eq!(store.outbox_due(9_000, 10).await?, vec![]);
     Ok(())
 }
 

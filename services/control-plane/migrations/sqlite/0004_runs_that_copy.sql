@@ -1,0 +1,3 @@
+-- Exports that are over and whose bundles are still copied: the watchdog looks at these too.
+ALTER TABLE runs ADD COLUMN copying BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX runs_copying ON runs (seq) WHERE copying = 1;
