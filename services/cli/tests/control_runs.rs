@@ -21,6 +21,22 @@ async fn the_same_run_twice_is_one_run_unless_it_is_forced() {
 }
 
 #[tokio::test]
+async fn of_many_runs_only_the_pages_of_the_newest_are_read() {
+    let world = World::new().await;
+    for number in 1..=9 {
+        let line =
+            format!("run create nightly{number} --export-pipeline nightly --artifact a:{number} --blob b");
+        world.run(&line).await.ok();
+    }
+    let before = world.fake.heard().len();
+    let listed = world.run("run list --last 3 -o json").await.ok().json();
+    let names: Vec<&str> = listed.as_array().unwrap().iter().filter_map(|run| run["name"].as_str()).collect();
+    assert_eq!(names, ["nightly7", "nightly8", "nightly9"], "oldest first");
+    let pages = world.fake.heard().len() - before;
+    assert_eq!(pages, 2);
+}
+
+#[tokio::test]
 async fn a_run_that_is_followed_goes_on_when_the_command_is_interrupted() {
     let world = World::new().await;
     world.run("run create nightly1 --export-pipeline nightly --artifact a:1 --blob b").await.ok();

@@ -106,7 +106,7 @@ pub(crate) struct RunCreateArgs {
 /// Which runs.
 #[derive(Debug, Args)]
 pub(crate) struct RunListArgs {
-    /// Only the last N
+    /// Only the N newest, by when they were first created
     #[arg(long, value_name = "N", alias = "top")]
     pub(crate) last: Option<usize>,
     #[command(flatten)]

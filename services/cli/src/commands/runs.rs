@@ -96,11 +96,15 @@ fn pipeline_id(text: &str, kind: Kind, control: &ControlPlane) -> Result<Resourc
     }
 }
 
-/// The runs of the registries of the context, each list oldest first.
-async fn all(control: &ControlPlane) -> Result<Vec<Value>, Problem> {
+/// The runs of the registries of the context, of each of them all or the newest `last`, each list oldest first.
+async fn all(control: &ControlPlane, last: Option<usize>) -> Result<Vec<Value>, Problem> {
     let mut runs = Vec::new();
     for registry in control.registries()? {
-        runs.extend(control.list(&format!("{registry}/pipelineRuns"), "list runs").await?);
+        let path = format!("{registry}/pipelineRuns");
+        runs.extend(match last {
+            None => control.list(&path, "list runs").await?,
+            Some(last) => control.newest(&path, last, "list runs").await?,
+        });
     }
     Ok(runs)
 }
@@ -121,10 +125,9 @@ async fn find(control: &ControlPlane, name: &str) -> Result<(ResourceId, Value),
 
 async fn list(args: &RunListArgs, format: OutputFormat, screen: &Screen) -> Result<Exit, Problem> {
     let control = ControlPlane::connect(&args.connection)?;
-    let mut runs = all(&control).await?;
+    let mut runs = all(&control, args.last).await?;
     // Several registries are one list, oldest first.
-    let started = |run: &Value| run.pointer("/properties/response/startTime").map(ToString::to_string);
-    runs.sort_by_key(started);
+    runs.sort_by_key(|run| run.pointer("/systemData/createdAt").map(ToString::to_string));
     if let Some(last) = args.last {
         runs.drain(..runs.len().saturating_sub(last));
     }
@@ -164,7 +167,7 @@ async fn delete(args: &NameArgs, format: OutputFormat, screen: &Screen) -> Resul
 async fn clean(args: &RunCleanArgs, format: OutputFormat, screen: &Screen) -> Result<Exit, Problem> {
     let control = ControlPlane::connect(&args.connection)?;
     let (mut rows, mut first) = (Vec::new(), None);
-    for run in all(&control).await? {
+    for run in all(&control, None).await? {
         if !run.pointer("/properties/provisioningState").is_some_and(|state| state == "Failed") {
             continue;
         }

@@ -28,6 +28,9 @@ const MAX_ANSWER: usize = 64 << 20;
 /// The most pages of one list.
 const MAX_PAGES: usize = 10_000;
 
+/// The most values that a page may be asked for.
+const MAX_TOP: usize = 1000;
+
 /// A control plane.
 pub(crate) struct ControlPlane {
     http: Client,
@@ -173,11 +176,29 @@ impl ControlPlane {
     /// # Errors
     /// What the control plane says, or that it does not answer, or that a page leads elsewhere.
     pub(crate) async fn list(&self, path: &str, what: &str) -> Result<Vec<Value>, Problem> {
+        self.pages(self.url(path, &[]), usize::MAX, what).await
+    }
+
+    /// The newest `most` values of the list at `path`, oldest first.
+    ///
+    /// # Errors
+    /// As of [`Self::list`].
+    pub(crate) async fn newest(&self, path: &str, most: usize, what: &str) -> Result<Vec<Value>, Problem> {
+        let top = most.clamp(1, MAX_TOP).to_string();
+        let query = [("$orderby", "systemData/createdAt desc"), ("$top", &*top)];
+        let mut values = self.pages(self.url(path, &query), most, what).await?;
+        values.truncate(most);
+        values.reverse();
+        Ok(values)
+    }
+
+    /// The values of the pages from `first` on, until there are `most` or more.
+    async fn pages(&self, first: Url, most: usize, what: &str) -> Result<Vec<Value>, Problem> {
         let strange =
             |why: &str| Problem::new(Exit::Failed, format!("{what}: the control plane's list {why}"));
-        let (mut next, mut all) = (Some(self.url(path, &[])), Vec::new());
+        let (mut next, mut all) = (Some(first), Vec::new());
         for _ in 0..MAX_PAGES {
-            let Some(url) = next else { return Ok(all) };
+            let Some(url) = next.filter(|_| all.len() < most) else { return Ok(all) };
             let mut page = self.ask(Method::GET, url, None, what).await?.body;
             match page["value"].take() {
                 Value::Array(values) => all.extend(values),

@@ -175,7 +175,7 @@ impl Inner {
 
     fn list(&self, key: &str, query: &str) -> Response {
         let below = format!("{key}/");
-        let all: Vec<&Value> = self
+        let mut all: Vec<&Value> = self
             .resources
             .iter()
             .filter(|(path, _)| path.starts_with(&below))
@@ -183,12 +183,16 @@ impl Inner {
             .collect();
         let skip: usize =
             query.split("skip=").nth(1).and_then(|rest| rest.split('&').next()?.parse().ok()).unwrap_or(0);
+        let order = if query.contains("createdAt+desc") { "&order=createdAt+desc" } else { "" };
+        if !order.is_empty() {
+            all.reverse();
+        }
         let page: Vec<&&Value> = all.iter().skip(skip).take(self.page).collect();
         let next = skip + page.len();
         let mut body = json!({ "value": page });
         if next < all.len() {
             // A proxy in front of it has another name.
-            body["nextLink"] = json!(format!("http://inside.example{key}?api-version=x&skip={next}"));
+            body["nextLink"] = json!(format!("http://inside.example{key}?api-version=x&skip={next}{order}"));
         }
         axum::Json(body).into_response()
     }

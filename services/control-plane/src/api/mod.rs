@@ -17,6 +17,7 @@ use crate::refusal::Refusal;
 use crate::registries::{Registries, Resolved};
 use crate::state::{Store, StoreError};
 
+pub(crate) use lists::Order;
 pub(crate) use view::{operation_status, run_view};
 
 /// The bounds of what clients may ask for.

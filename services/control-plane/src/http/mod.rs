@@ -284,7 +284,7 @@ impl Server {
         query: &Query,
     ) -> Result<Response, Refusal> {
         let paging = query.paging(self.api.limits.page_size)?;
-        let listed = self.api.list(registry, kind, paging.after, paging.top).await?;
+        let listed = self.api.list(registry, kind, paging.order, paging.after, paging.top).await?;
         let version = asked.api_version.as_deref();
         let link = |last| paging.next_link(&asked.base, &asked.path, version, last);
         Ok(json(StatusCode::OK, &Page { value: listed.values, next_link: listed.more_after.map(link) }))

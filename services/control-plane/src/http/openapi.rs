@@ -282,6 +282,9 @@ fn parameters(row: &Row) -> Vec<Parameter> {
             parameters.push(one(name, ParameterIn::Query, Required::False));
         }
     }
+    if row.id == "PipelineRuns_List" {
+        parameters.push(one("$orderby", ParameterIn::Query, Required::False));
+    }
     if row.id == "Artifacts_Find" {
         parameters.push(one("reference", ParameterIn::Query, Required::True));
     }

@@ -2,6 +2,7 @@
 
 use url::form_urlencoded;
 
+use crate::api::Order;
 use crate::check::shown;
 use crate::refusal::Refusal;
 
@@ -14,13 +15,22 @@ pub(super) struct Query(Vec<(String, String)>);
 /// Which page of a list is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Paging {
-    /// Behind this place.
+    /// Behind this place, in the order of the list.
     pub(super) after: i64,
     /// How many.
     pub(super) top: u32,
     /// Whether the client said how many.
     pub(super) asked: bool,
+    /// In which order.
+    pub(super) order: Order,
 }
+
+/// The values of `$orderby`: by when a resource was first put.
+const ORDERS: [(&str, Order); 3] = [
+    ("systemData/createdAt desc", Order::NewestFirst),
+    ("systemData/createdAt asc", Order::OldestFirst),
+    ("systemData/createdAt", Order::OldestFirst),
+];
 
 impl Query {
     pub(super) fn of(text: Option<&str>) -> Self {
@@ -59,7 +69,13 @@ impl Query {
         let top = self.get("$top").map(str::parse::<u32>).transpose().ok();
         let top = top.filter(|top| top.is_none_or(|top| (1..=MAX_TOP).contains(&top)));
         let top = top.ok_or_else(|| wrong("$top", "a number from 1 to 1000"))?;
-        Ok(Paging { after: after.unwrap_or(0), top: top.unwrap_or(page), asked: top.is_some() })
+        let known = |asked: &str| ORDERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked));
+        let order = match self.get("$orderby") {
+            None => Order::OldestFirst,
+            Some(asked) => known(asked).ok_or_else(|| wrong("$orderby", &format!("{:?}", ORDERS[0].0)))?.1,
+        };
+        let after = after.unwrap_or(order.start());
+        Ok(Paging { after, top: top.unwrap_or(page), asked: top.is_some(), order })
     }
 }
 
@@ -72,6 +88,9 @@ impl Paging {
         }
         if self.asked {
             query.append_pair("$top", &self.top.to_string());
+        }
+        if self.order == Order::NewestFirst {
+            query.append_pair("$orderby", ORDERS[0].0);
         }
         query.append_pair("$skipToken", &last.to_string());
         format!("{base}{path}?{}", query.finish())
@@ -92,15 +111,28 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_the_newest_is_followed_by_one_of_those_before_them() {
+        let paging =
+            |query| Query::of(Some(query)).paging(100).map(|paging: Paging| (paging.after, paging.order));
+        let newest = "$orderBy=systemdata%2FcreatedAt+desc";
+        assert_eq!(paging(newest).unwrap(), (i64::MAX, Order::NewestFirst));
+        assert_eq!(paging("$orderby=systemData/createdAt%20asc").unwrap(), (0, Order::OldestFirst));
+        let link = Query::of(Some(newest)).paging(100).unwrap().next_link("http://h", "/p", None, 9);
+        assert_eq!(paging(link.split_once('?').unwrap().1).unwrap(), (9, Order::NewestFirst));
+    }
+
+    #[test]
     fn pages_follow_each_other() {
         let paging = Query::of(Some("%24top=2&$skiptoken=7")).paging(100).unwrap();
-        assert_eq!(paging, Paging { after: 7, top: 2, asked: true });
+        assert_eq!(paging, Paging { after: 7, top: 2, asked: true, order: Order::OldestFirst });
         let link = paging.next_link("http://h", "/p", Some("2025"), 9);
         assert_eq!(link, "http://h/p?api-version=2025&%24top=2&%24skipToken=9");
         let next = Query::of(link.split_once('?').map(|(_, query)| query)).paging(100).unwrap();
         assert_eq!(next.after, 9);
-        assert_eq!(Query::of(None).paging(100).unwrap(), Paging { after: 0, top: 100, asked: false });
-        for bad in ["$top=0", "$top=1001", "$top=x", "$skipToken=-1", "$skipToken=x"] {
+        let first = Paging { after: 0, top: 100, asked: false, order: Order::OldestFirst };
+        assert_eq!(Query::of(None).paging(100).unwrap(), first);
+        let bad_order = "$orderby=systemData/lastModifiedAt desc";
+        for bad in ["$top=0", "$top=1001", "$top=x", "$skipToken=-1", "$skipToken=x", bad_order] {
             assert_eq!(
                 Query::of(Some(bad)).paging(100).unwrap_err().error.code,
                 "InvalidQueryParameter",

@@ -47,6 +47,32 @@ async fn pages_miss_no_run_and_repeat_none_though_runs_come_and_go() {
 }
 
 #[tokio::test]
+async fn runs_are_listed_newest_first_where_that_is_asked_for_and_nothing_else_is() {
+    let scene = Scene::start().await;
+    scene.pipelines().await;
+    for n in 0..9 {
+        let run = format!("{REGISTRY}/pipelineRuns/nightly{n:03}");
+        assert_eq!(scene.put(&run, &export_run(&["a:1"])).await.status, 201);
+    }
+    let newest = "$orderby=systemData/createdAt%20desc";
+    let mut next = Some(format!("{REGISTRY}/pipelineRuns?$top=4&{newest}"));
+    let mut seen = Vec::new();
+    while let Some(link) = next {
+        let page = scene.get(&link).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let names = page.body["value"].as_array().unwrap().iter();
+        seen.extend(names.map(|run| run["name"].as_str().unwrap().to_owned()));
+        next = page.body["nextLink"].as_str().map(str::to_owned);
+        // One comes while the pages are followed: it is newer than all of them.
+        let late = format!("{REGISTRY}/pipelineRuns/late{:03}", seen.len());
+        assert_eq!(scene.put(&late, &export_run(&["a:1"])).await.status, 201);
+    }
+    assert_eq!(seen, (0..9).rev().map(|n| format!("nightly{n:03}")).collect::<Vec<_>>());
+    let refused = scene.get(&format!("{REGISTRY}/exportPipelines?{newest}")).await;
+    assert_eq!((refused.status, &refused.body["error"]["target"]), (400, &json!("$orderby")), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_run_that_runs_again_keeps_its_place() {
     let scene = Scene::start().await;
     scene.pipelines().await;
