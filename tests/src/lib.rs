@@ -8,5 +8,6 @@ pub mod client;
 pub mod compare;
 pub mod control;
 pub mod counting;
+pub mod options;
 pub mod stack;
 pub mod zoo;

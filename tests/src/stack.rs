@@ -1,6 +1,5 @@
 //! A stack: servers and services as processes, joined by configuration files, as a user would run them.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,60 +10,13 @@ use transship_rig::{Azurite, Container, Process, RabbitMq, Registry, Side};
 use crate::client::Client;
 use crate::control::{self, Access, Control, VAULT};
 use crate::counting::WriteCounter;
+pub use crate::options::Options;
 
 /// 32 bytes in base64: what seals where an upload of these tests stands.
 const SEAL_KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 
 /// How long a service may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-
-/// What a stack consists of.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How many of each service.
-    pub each: usize,
-    /// The folder of the services' binaries; by default that of the running program.
-    pub binaries: Option<PathBuf>,
-    /// More environment for the services, by kind: failpoints for example.
-    pub environment: BTreeMap<&'static str, Vec<(String, String)>>,
-    /// More lines for the `[worker]` section of all services.
-    pub worker: String,
-    /// Whether tags that exist are overwritten at the target.
-    pub overwrite_tags: bool,
-    /// Whether a bundle is deleted once it is imported.
-    pub delete_bundles: bool,
-    /// Whether the importers have a key to seal uploads with, so that these go in pieces.
-    pub seal_uploads: bool,
-    /// Whether the servers are this stack's alone, so that it may stop them.
-    pub private: bool,
-    /// Whether the blocks that arrive at both storage accounts are counted.
-    pub count_blocks: bool,
-    /// Whether the bytes of blobs that the importers send to the target registry are counted.
-    pub count_uploads: bool,
-    /// Whether a control plane runs before the stages.
-    pub control_plane: bool,
-    /// Whether the source registry is this stack's alone, and tells the control plane of what is pushed.
-    pub notifications: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            each: 1,
-            binaries: None,
-            environment: BTreeMap::new(),
-            worker: String::new(),
-            overwrite_tags: false,
-            delete_bundles: false,
-            seal_uploads: false,
-            private: false,
-            count_blocks: false,
-            count_uploads: false,
-            control_plane: false,
-            notifications: false,
-        }
-    }
-}
 
 /// The three kinds of services.
 pub const KINDS: [&str; 3] = ["exporter", "blob-copier", "importer"];
@@ -241,7 +193,8 @@ impl Stack {
         );
         if kind == CONTROL_PLANE {
             let registries = [("source", self.source_registry.url()), ("target", self.target_registry.url())];
-            return common + &control::configuration(&folder.to_string(), name, &registries);
+            let own = control::configuration(&folder.to_string(), name, &registries);
+            return format!("{common}{own}\n{}", self.options.control_configuration);
         }
         let (mandatory, worker) = (self.options.control_plane, &self.options.worker);
         let common = format!("{common}[worker]\nfacts_mandatory = {mandatory}\n{worker}\n");
@@ -299,10 +252,15 @@ impl Stack {
         Ok(if is_deps { folder.parent().context("a folder")?.to_owned() } else { folder.to_owned() })
     }
 
+    /// Kills the service with SIGKILL.
+    pub async fn kill(&self, index: usize) -> Result<()> {
+        self.services[index].process.kill().await
+    }
+
     /// Kills the service with SIGKILL, and starts it again with the same configuration and `environment`.
     pub async fn kill_and_restart(&mut self, index: usize, environment: Vec<(String, String)>) -> Result<()> {
         if self.services[index].is_running() {
-            self.services[index].process.kill().await?;
+            self.kill(index).await?;
         }
         self.restart(index, environment).await
     }
@@ -373,6 +331,14 @@ impl Stack {
             "targetKeyVaultUri": control::secret_uri("target-sas"),
         }});
         control.put(&control.id("source", "routes", "totarget"), &route).await.map(drop)
+    }
+
+    /// Has the broker lose what waits in a queue.
+    pub async fn purge(&self, queue: &str) -> Result<()> {
+        let vhost = self.amqp.rsplit('/').next().context("a virtual host")?;
+        let url = format!("{}/api/queues/{vhost}/{queue}/contents", self.rabbitmq.management_url());
+        reqwest::Client::new().delete(url).send().await?.error_for_status()?;
+        Ok(())
     }
 
     /// Runs `transship` with these arguments against this stack, and returns what it printed, as JSON.

@@ -78,6 +78,26 @@ async fn what_a_run_exports_is_imported_at_the_end_of_its_route_and_both_runs_sa
     lane.stack.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_the_broker_lost_arrives_all_the_same() -> Result<()> {
+    let control_configuration = "[watchdog]\ninterval_seconds = 1\nlost_after_seconds = 3\n".to_owned();
+    let mut lane = Lane::open(Options { control_configuration, ..Options::default() }, json!({})).await?;
+    let place = |kind: &str| lane.stack.services.iter().position(|service| service.kind == kind);
+    let (copier, watchdog) =
+        (place("blob-copier").context("it runs")?, place("control-plane").context("it runs")?);
+    lane.stack.kill(copier).await?;
+    let reference = artifact(&lane.stack.source(), "lost/copy", "1", "lost").await?;
+    let id = lane.run_id("exportLost");
+    lane.control.put(&id, &Control::export_run(&lane.export, "lost", &[&reference])).await?;
+    lane.control.succeeded(&id, MINUTE).await?;
+    lane.stack.purge("blob-copier.copies").await?;
+    lane.stack.restart(copier, Vec::new()).await?;
+    arrives(&lane, &reference, MINUTE).await?;
+    let log = std::fs::read_to_string(&lane.stack.services[watchdog].log)?;
+    ensure!(log.contains("nothing is heard of a run: dispatched again"), "nothing was lost:\n{log}");
+    lane.stack.stop().await
+}
+
 /// The runs of the import pipeline, once there are `count`.
 async fn imports(lane: &Lane, count: usize) -> Result<Vec<Value>> {
     let deadline = Instant::now() + MINUTE;

@@ -28,8 +28,8 @@ const MAX_ANSWER: usize = 64 << 20;
 /// The most pages of one list.
 const MAX_PAGES: usize = 10_000;
 
-/// The most values that a page may be asked for.
-const MAX_TOP: usize = 1000;
+/// How many values a page is asked for: a run has its whole request.
+const PAGE: usize = 100;
 
 /// A control plane.
 pub(crate) struct ControlPlane {
@@ -184,7 +184,7 @@ impl ControlPlane {
     /// # Errors
     /// As of [`Self::list`].
     pub(crate) async fn newest(&self, path: &str, most: usize, what: &str) -> Result<Vec<Value>, Problem> {
-        let top = most.clamp(1, MAX_TOP).to_string();
+        let top = most.clamp(1, PAGE).to_string();
         let query = [("$orderby", "systemData/createdAt desc"), ("$top", &*top)];
         let mut values = self.pages(self.url(path, &query), most, what).await?;
         values.truncate(most);

@@ -3,6 +3,7 @@
 //! ids make what it does twice harmless.
 
 mod arrival;
+mod copies;
 mod on_its_way;
 mod plan;
 mod preflight;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use self::arrival::Arrival;
+pub use self::copies::plan_copies;
 pub use self::on_its_way::decide_on_its_way;
 pub use self::plan::{Bundle, bundles_of, plan_export, plan_import, plan_parts, publish_item};
 pub use self::preflight::Preflight;

@@ -153,11 +153,10 @@ impl PartState {
     }
 
     /// Forgets how a stage failed: its work was given to its queue again. A failure without a target concerned it as
-    /// well. An export that is repeated sends the copies again that are not over.
+    /// well.
     pub fn reopen(&mut self, stage: Stage, target: Option<&ContainerUrl>) {
-        let same = |known: &&mut StageState| match known.stage {
-            Stage::BlobCopier if stage == Stage::Exporter => !known.is_over(),
-            other => other == stage && (known.target.is_none() || known.target.as_ref() == target),
+        let same = |known: &&mut StageState| {
+            known.stage == stage && (known.target.is_none() || known.target.as_ref() == target)
         };
         self.stages.iter_mut().filter(same).for_each(StageState::reopen);
     }

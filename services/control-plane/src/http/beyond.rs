@@ -10,7 +10,7 @@ use transship_model::ArtifactReference;
 use super::answer::json;
 use super::query::Query;
 use super::{Asked, Server};
-use crate::api::{run_view, unavailable};
+use crate::api::{Order, run_view, unavailable};
 use crate::check::shown as shown_text;
 use crate::clock::shown;
 use crate::dead_letters::{Requeued, requeue};
@@ -30,7 +30,7 @@ impl Server {
     }
 
     pub(super) async fn dead_letters(&self, asked: &Asked, query: &Query) -> Result<Response, Refusal> {
-        let paging = query.paging(self.api.limits.page_size)?;
+        let paging = query.paging(self.api.limits.page_size, Order::OldestFirst)?;
         let store = &self.api.store;
         let mut letters = store.dead_letter_lines(paging.after, paging.top + 1).await.map_err(unavailable)?;
         let more = letters.len() > paging.top as usize;
@@ -78,7 +78,7 @@ impl Server {
         if record.is_none_or(|record| record.kind != Kind::ImportPipeline) {
             return Err(Refusal::not_found(format!("The import pipeline '{}'", shown_text(id.name()))));
         }
-        let paging = query.paging(self.api.limits.page_size)?;
+        let paging = query.paging(self.api.limits.page_size, Order::OldestFirst)?;
         let after = query.get("after");
         let mut blobs = store.seen_blobs(&id.key(), after, paging.top + 1).await.map_err(unavailable)?;
         let more = blobs.len() > paging.top as usize;

@@ -283,7 +283,7 @@ impl Server {
         kind: Kind,
         query: &Query,
     ) -> Result<Response, Refusal> {
-        let paging = query.paging(self.api.limits.page_size)?;
+        let paging = query.paging(self.api.limits.page_size, query.order()?)?;
         let listed = self.api.list(registry, kind, paging.order, paging.after, paging.top).await?;
         let version = asked.api_version.as_deref();
         let link = |last| paging.next_link(&asked.base, &asked.path, version, last);

@@ -52,28 +52,31 @@ impl Query {
         })
     }
 
+    /// In which order a list is wanted that is served in several.
+    pub(super) fn order(&self) -> Result<Order, Refusal> {
+        let Some(asked) = self.get("$orderby") else { return Ok(Order::OldestFirst) };
+        let known = ORDERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked));
+        known.map(|(_, order)| *order).ok_or_else(|| self.wrong("$orderby", &format!("{:?}", ORDERS[0].0)))
+    }
+
+    fn wrong(&self, name: &str, expected: &str) -> Refusal {
+        let given = shown(self.get(name).unwrap_or_default());
+        let message = format!("{name}={given} is not valid: expected {expected}.");
+        Refusal::new(400, "InvalidQueryParameter", message).at(name)
+    }
+
     /// Which page of a list is wanted; `page` is how many resources a page has by itself.
-    pub(super) fn paging(&self, page: u32) -> Result<Paging, Refusal> {
-        let wrong = |name: &str, expected: &str| {
-            let given = shown(self.get(name).unwrap_or_default());
-            let message = format!("{name}={given} is not valid: expected {expected}.");
-            Refusal::new(400, "InvalidQueryParameter", message).at(name)
-        };
+    pub(super) fn paging(&self, page: u32, order: Order) -> Result<Paging, Refusal> {
         let token = self
             .get("$skipToken")
             .map(str::parse::<i64>)
             .transpose()
             .ok()
             .filter(|n| n.is_none_or(|n| n >= 0));
-        let after = token.ok_or_else(|| wrong("$skipToken", "what the nextLink of a page holds"))?;
+        let after = token.ok_or_else(|| self.wrong("$skipToken", "what the nextLink of a page holds"))?;
         let top = self.get("$top").map(str::parse::<u32>).transpose().ok();
         let top = top.filter(|top| top.is_none_or(|top| (1..=MAX_TOP).contains(&top)));
-        let top = top.ok_or_else(|| wrong("$top", "a number from 1 to 1000"))?;
-        let known = |asked: &str| ORDERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked));
-        let order = match self.get("$orderby") {
-            None => Order::OldestFirst,
-            Some(asked) => known(asked).ok_or_else(|| wrong("$orderby", &format!("{:?}", ORDERS[0].0)))?.1,
-        };
+        let top = top.ok_or_else(|| self.wrong("$top", "a number from 1 to 1000"))?;
         let after = after.unwrap_or(order.start());
         Ok(Paging { after, top: top.unwrap_or(page), asked: top.is_some(), order })
     }
@@ -112,29 +115,37 @@ mod tests {
 
     #[test]
     fn a_page_of_the_newest_is_followed_by_one_of_those_before_them() {
-        let paging =
-            |query| Query::of(Some(query)).paging(100).map(|paging: Paging| (paging.after, paging.order));
+        let paging = |query| {
+            let query = Query::of(Some(query));
+            query.order().and_then(|order| query.paging(100, order)).map(|page| (page.after, page.order))
+        };
         let newest = "$orderBy=systemdata%2FcreatedAt+desc";
         assert_eq!(paging(newest).unwrap(), (i64::MAX, Order::NewestFirst));
         assert_eq!(paging("$orderby=systemData/createdAt%20asc").unwrap(), (0, Order::OldestFirst));
-        let link = Query::of(Some(newest)).paging(100).unwrap().next_link("http://h", "/p", None, 9);
+        let first = Query::of(Some(newest)).paging(100, Order::NewestFirst).unwrap();
+        let link = first.next_link("http://h", "/p", None, 9);
         assert_eq!(paging(link.split_once('?').unwrap().1).unwrap(), (9, Order::NewestFirst));
+        let wrong = paging("$orderby=systemData/lastModifiedAt desc").unwrap_err();
+        assert_eq!(
+            (wrong.error.code.as_str(), wrong.error.target.as_deref()),
+            ("InvalidQueryParameter", Some("$orderby"))
+        );
     }
 
     #[test]
     fn pages_follow_each_other() {
-        let paging = Query::of(Some("%24top=2&$skiptoken=7")).paging(100).unwrap();
+        let paging = Query::of(Some("%24top=2&$skiptoken=7")).paging(100, Order::OldestFirst).unwrap();
         assert_eq!(paging, Paging { after: 7, top: 2, asked: true, order: Order::OldestFirst });
         let link = paging.next_link("http://h", "/p", Some("2025"), 9);
         assert_eq!(link, "http://h/p?api-version=2025&%24top=2&%24skipToken=9");
-        let next = Query::of(link.split_once('?').map(|(_, query)| query)).paging(100).unwrap();
+        let next =
+            Query::of(link.split_once('?').map(|(_, query)| query)).paging(100, Order::OldestFirst).unwrap();
         assert_eq!(next.after, 9);
         let first = Paging { after: 0, top: 100, asked: false, order: Order::OldestFirst };
-        assert_eq!(Query::of(None).paging(100).unwrap(), first);
-        let bad_order = "$orderby=systemData/lastModifiedAt desc";
-        for bad in ["$top=0", "$top=1001", "$top=x", "$skipToken=-1", "$skipToken=x", bad_order] {
+        assert_eq!(Query::of(None).paging(100, Order::OldestFirst).unwrap(), first);
+        for bad in ["$top=0", "$top=1001", "$top=x", "$skipToken=-1", "$skipToken=x"] {
             assert_eq!(
-                Query::of(Some(bad)).paging(100).unwrap_err().error.code,
+                Query::of(Some(bad)).paging(100, Order::OldestFirst).unwrap_err().error.code,
                 "InvalidQueryParameter",
                 "{bad}"
             );

@@ -84,11 +84,11 @@ pub fn decide_watch(
         return WatchAction::Nothing;
     }
     let numbers: Vec<u32> = open.iter().map(|part| part.number).collect();
-    if times < settings.again {
-        return WatchAction::DispatchAgain(numbers);
-    }
-    if is_busy {
+    if settings.waits_on(stage, is_busy, times) {
         return WatchAction::Nothing;
+    }
+    if times < settings.most(stage, is_busy) {
+        return WatchAction::DispatchAgain(numbers);
     }
     let what = match (&numbers[..], run.parts) {
         (_, 0 | 1) => "the work".to_owned(),
@@ -122,7 +122,7 @@ mod tests {
     use transship_messages::{CopyMode, Fact, FactBody, RouteTaken};
     use transship_model::{ContainerUrl, Counters, Part};
 
-    use super::super::LOST_AFTER;
+    use super::super::settings::LOST_AFTER;
     use super::*;
     use crate::fold::PartState;
     use crate::state::RunState;
@@ -339,6 +339,17 @@ mod tests {
         let action = decide_watch(&run, Stage::BlobCopier, &parts, silent, false, 3, &settings);
         let WatchAction::Fail(failure) = action else { panic!("a failure") };
         assert!(failure.message.contains("sent to the blob-copiers 4 times"), "{failure}");
+        // Behind other copies it is sent once more, and then waits for its turn.
+        for (minutes, times, expected) in [
+            (179, 0, WatchAction::Nothing),
+            (180, 0, again(&[1])),
+            (180, 1, WatchAction::Nothing),
+            (9_999, 3, WatchAction::Nothing),
+        ] {
+            let silent = Duration::from_secs(minutes * 60);
+            let action = decide_watch(&run, Stage::BlobCopier, &parts, silent, true, times, &settings);
+            assert_eq!(action, expected, "{minutes} min, {times} times");
+        }
     }
 
     #[test]

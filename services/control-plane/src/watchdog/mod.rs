@@ -3,6 +3,7 @@
 //! export that is over. Runs that are over for long are deleted where that is asked for.
 
 mod decide;
+mod settings;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use transship_messages::{Fact, FactBody, WorkItem};
 use transship_model::{Failure, Part, Stage};
 
 pub use self::decide::{Sight, Silence, WatchAction, decide_silence, decide_watch};
+pub use self::settings::WatchSettings;
 use crate::clock::now_ms;
-use crate::dispatch::{bundles_of, plan_import, plan_parts, publish_item};
+use crate::dispatch::{bundles_of, plan_copies, plan_import, plan_parts, publish_item};
 use crate::fold::copies;
 use crate::random;
 use crate::runtime::Core;
@@ -25,47 +27,11 @@ use crate::trigger::claimed_etag;
 /// How many runs are read at a time.
 const PAGE: u32 = 200;
 
-/// A stage that works says so every second, unless it waits: a slice takes ten minutes, and the broker gives work
-/// that was not settled for half an hour to somebody else.
-const LOST_AFTER: Duration = Duration::from_secs(45 * 60);
-
-/// When a run counts as lost sight of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WatchSettings {
-    /// How often runs are looked at. Default 15 s.
-    pub interval: Duration,
-    /// How long a run may be silent while its queue is empty. Default 45 min: longer than a slice and the broker's
-    /// consumer timeout together. Holds between two attempts come on top. Where other work waits in its queue it is
-    /// four times as long.
-    pub lost_after: Duration,
-    /// How often its work is dispatched again before it fails. Default 3.
-    pub again: u32,
-    /// How long runs are kept that are over; zero (the default) keeps them.
-    pub retention: Duration,
-}
-
 /// How many runs are deleted in one look that are over for long. What is deleted together waits for one commit.
 const SWEPT: u32 = 100;
 
 /// How often what runs leave behind is forgotten.
 const TIDY: Duration = Duration::from_secs(3600);
-
-/// How much longer than at an empty queue a run may be silent at one in which other work waits.
-const BUSY: u32 = 4;
-
-impl WatchSettings {
-    /// How long a run may be silent.
-    pub(crate) fn patience(&self, is_busy: bool) -> Duration {
-        if is_busy { self.lost_after.saturating_mul(BUSY) } else { self.lost_after }
-    }
-}
-
-impl Default for WatchSettings {
-    fn default() -> Self {
-        let (interval, retention) = (Duration::from_secs(15), Duration::ZERO);
-        Self { interval, lost_after: LOST_AFTER, again: 3, retention }
-    }
-}
 
 /// What is remembered of a run between two looks. It is lost with the process, which then looks anew for as long.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +51,7 @@ struct Watched {
 enum Which {
     /// Those that are not over: by the stage that they end with.
     Open,
-    /// Exports that are over and whose bundles are still copied: by the copier. Only the exporter can send a copy again.
+    /// Exports that are over and whose bundles are still copied: by the copier.
     Copying,
 }
 
@@ -103,15 +69,12 @@ impl Sights {
             Which::Open => run.view.stage(),
             Which::Copying => Stage::BlobCopier,
         };
-        let silence = match (which, run.kind) {
-            (Which::Open, RunKind::Export) => decide_silence(run, stage, &self.exports),
-            (Which::Open, RunKind::Import) => decide_silence(run, stage, &self.imports),
-            (Which::Copying, _) => match decide_silence(run, stage, &self.copies) {
-                Silence::Counts => decide_silence(run, Stage::Exporter, &self.exports),
-                excuse => excuse,
-            },
+        let sight = match (which, run.kind) {
+            (Which::Open, RunKind::Export) => &self.exports,
+            (Which::Open, RunKind::Import) => &self.imports,
+            (Which::Copying, _) => &self.copies,
         };
-        (stage, silence)
+        (stage, decide_silence(run, stage, sight))
     }
 }
 
@@ -274,8 +237,7 @@ impl Watchdog {
             times: 0,
             dispatched_ms: 0,
         });
-        // Of a copy that goes again the exporter is heard, whatever becomes of the copy.
-        if which == Which::Open && run.heard_ms > watched.dispatched_ms {
+        if run.heard_ms > watched.dispatched_ms {
             watched.times = 0;
         }
         let (since_ms, is_busy) = match silence {
@@ -297,19 +259,15 @@ impl Watchdog {
 
     /// Does what is to be done about a silent run; true where its work was dispatched again.
     async fn act(&self, run: &RunRecord, stage: Stage, lost: &Lost, times: u32) -> Result<bool, StoreError> {
-        let parts = self.core.store.parts(&run.execution).await?;
         let Lost { silent, is_busy } = *lost;
+        if self.settings.waits_on(stage, is_busy, times) {
+            return Ok(false);
+        }
+        let parts = self.core.store.parts(&run.execution).await?;
         match decide_watch(run, stage, &parts, silent, is_busy, times, &self.settings) {
             WatchAction::Nothing => Ok(false),
-            WatchAction::Fail(failure) => {
-                tracing::error!(run = %run.id, message = failure.message, "a run was lost sight of");
-                match stage {
-                    Stage::BlobCopier => self.give_up_copies(run, &parts, &failure).await?,
-                    _ => self.core.end(run, RunState::failed(&failure)).await?,
-                }
-                Ok(false)
-            }
-            WatchAction::DispatchAgain(numbers) => match self.items(run, &parts, &numbers).await? {
+            WatchAction::Fail(failure) => self.give_up(run, stage, &parts, &failure).await.map(|()| false),
+            WatchAction::DispatchAgain(numbers) => match self.items(run, stage, &parts, &numbers).await? {
                 Ok(items) => {
                     tracing::warn!(run = %run.id, %stage, parts = ?numbers, ?silent, times, "nothing is heard of a run: dispatched again");
                     self.core.store.dispatch_again(&run.execution, items, now_ms()).await?;
@@ -317,12 +275,26 @@ impl Watchdog {
                     self.core.wake.wake();
                     Ok(true)
                 }
-                Err(failure) => self.core.end(run, RunState::failed(&failure)).await.map(|()| false),
+                Err(failure) => self.give_up(run, stage, &parts, &failure).await.map(|()| false),
             },
         }
     }
 
-    /// Has the copies that are not over fail. The export stays what it was; its message says so.
+    /// Has the run fail, or of one that is over the copies. Such an export stays what it was; its message tells.
+    async fn give_up(
+        &self,
+        run: &RunRecord,
+        stage: Stage,
+        parts: &[PartRecord],
+        failure: &Failure,
+    ) -> Result<(), StoreError> {
+        tracing::error!(run = %run.id, %stage, message = failure.message, "a run was lost sight of");
+        match stage {
+            Stage::BlobCopier => self.give_up_copies(run, parts, failure).await,
+            _ => self.core.end(run, RunState::failed(failure)).await,
+        }
+    }
+
     async fn give_up_copies(
         &self,
         run: &RunRecord,
@@ -360,9 +332,15 @@ impl Watchdog {
     async fn items(
         &self,
         run: &RunRecord,
+        stage: Stage,
         parts: &[PartRecord],
         numbers: &[u32],
     ) -> Result<Result<Vec<OutboxItem>, Failure>, StoreError> {
+        if stage == Stage::BlobCopier {
+            let meant = parts.iter().filter(|part| numbers.contains(&part.number));
+            let work = meant.map(|part| plan_copies(run, part)).collect::<Result<Vec<_>, _>>();
+            return Ok(work.map(|work| again(run, Queue::BlobCopierCopies, &work.concat(), numbers)));
+        }
         if run.kind == RunKind::Export {
             let given = parts.iter().map(|part| &part.state.artifacts.requested[..]);
             return Ok(plan_parts(run, given).map(|work| again(run, Queue::ExporterParts, &work, numbers)));

@@ -7,10 +7,10 @@ use transship_bus::{Bus as _, Inbox, WorkQueue};
 use transship_control_plane::runtime::RuntimeSettings;
 use transship_control_plane::state::{NewRun, RunKind, RunState};
 use transship_control_plane::watchdog::WatchSettings;
-use transship_messages::{CopyMode, ExportPart, FactBody, WorkItem};
+use transship_messages::{CopyMode, CopyRequested, ExportPart, FactBody, RouteTaken, WorkItem};
 use transship_model::{Code, ContainerUrl, Counters, Stage};
 
-use crate::scene::{Scene, Stub, exported, fact_of, now_ms, put, quick, run_id, within};
+use crate::scene::{Plane, Scene, Stub, exported, fact_of, now_ms, put, quick, run_id, within};
 
 /// Work counts as lost after a second.
 fn impatient(again: u32) -> RuntimeSettings {
@@ -88,32 +88,31 @@ fn elsewhere() -> ContainerUrl {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_was_lost_is_sent_again_by_the_exporter_though_the_export_is_over() -> Result<()> {
+async fn a_copy_that_was_lost_is_sent_again_though_the_export_is_over() -> Result<()> {
     let scene = Scene::start().await?;
-    let plane = scene.plane(impatient(1)).await?;
+    let plane = scene.plane(impatient(3)).await?;
     let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
-    // It is connected, and never gets its work: the broker lost it.
-    let copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
-    let run = plane.put(scene.routed_export("outbound", &elsewhere())).await?;
-    let first: ExportPart = exporter.take().await?;
-    exporter.tell(&exported(&first), 0).await?;
+    let mut copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    plane.put(scene.routed_export("outbound", &elsewhere())).await?;
+    let part: ExportPart = exporter.take().await?;
+    // It says that it is done, and what it sent to the copier is lost.
+    exporter.tell(&exported(&part), 0).await?;
     plane.succeeded("outbound").await?;
-    let delivery = exporter.next().await?;
-    assert!(delivery.message.redelivered, "its bundle is there");
-    let again = ExportPart::decode(&delivery.message.body)?;
+    let delivery = copier.next().await?;
+    assert!(delivery.message.redelivered, "it may have been done already");
+    let copy = CopyRequested::decode(&delivery.message.body)?;
     delivery.settle.ack().await?;
-    assert_eq!((again.message_id(), &again), (first.message_id(), &first));
-    // The exporter says the same once more, and the copy gets through.
-    exporter.tell(&exported(&again), 0).await?;
+    assert_eq!((&copy.execution, copy.part, &*copy.etag), (&part.execution, part.part, "0x1"));
+    assert_eq!(copy.route.target, elsewhere());
     let body = FactBody::BundleCopied {
         container: elsewhere(),
-        blob: run.blob.clone(),
+        blob: copy.blob.clone(),
         etag: "0x2".to_owned(),
         length: 1,
         mode: CopyMode::Streamed,
         counters: Counters::default(),
     };
-    copier.tell(&fact_of(&first, Stage::BlobCopier, 1, body), 0).await?;
+    copier.tell(&fact_of(&copy, Stage::BlobCopier, 1, body), 0).await?;
     within(async {
         while !plane.store().copying_runs(0, 10).await?.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -121,24 +120,16 @@ async fn a_copy_that_was_lost_is_sent_again_by_the_exporter_though_the_export_is
         anyhow::Ok(())
     })
     .await??;
+    // Longer than a copy may be silent.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert!(exporter.is_idle().await, "nothing is sent again once the copy is there");
+    assert!(copier.is_idle().await && exporter.is_idle().await, "a copy that is there is not sent again");
     assert_eq!(plane.succeeded("outbound").await?.state, RunState::Succeeded { message: None });
     plane.stop().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_lost_each_time_is_told_by_the_export_which_stays_succeeded() -> Result<()> {
-    let scene = Scene::start().await?;
-    let plane = scene.plane(impatient(1)).await?;
-    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
-    let _copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
-    let run = plane.put(scene.routed_export("outbound", &elsewhere())).await?;
-    for _ in 0..2 {
-        let part: ExportPart = exporter.take().await?;
-        exporter.tell(&exported(&part), 0).await?;
-    }
-    let told = within(async {
+/// What the export `outbound` says of its copy, which was given up.
+async fn told_of_copy(plane: &Plane) -> Result<String> {
+    within(async {
         loop {
             if let RunState::Succeeded { message: Some(told) } = plane.succeeded("outbound").await?.state {
                 return anyhow::Ok(told);
@@ -146,13 +137,45 @@ async fn a_copy_that_is_lost_each_time_is_told_by_the_export_which_stays_succeed
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
-    .await??;
-    let expected = "the copy to https://";
-    assert!(told.contains(expected) && told.contains("sent to the blob-copiers 2 times"), "{told}");
+    .await?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_lost_each_time_is_told_by_the_export_which_stays_succeeded() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(2)).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    let mut copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    let run = plane.put(scene.routed_export("outbound", &elsewhere())).await?;
+    let part: ExportPart = exporter.take().await?;
+    exporter.tell(&exported(&part), 0).await?;
+    let copies: [CopyRequested; 2] = [copier.take().await?, copier.take().await?];
+    assert_eq!(copies[0], copies[1]);
+    let told = told_of_copy(&plane).await?;
+    let expected = format!("the copy to {} failed", elsewhere());
+    assert!(told.contains(&expected) && told.contains("sent to the blob-copiers 3 times"), "{told}");
     assert!(plane.store().copying_runs(0, 10).await?.is_empty());
     // A schedule takes what it carried for undelivered.
     assert_eq!(plane.store().undelivered(&run.execution).await?.len(), 1);
-    assert!(exporter.is_idle().await);
+    assert!(copier.is_idle().await);
+    plane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_by_a_route_that_only_the_exporter_has_is_told_when_it_is_lost() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(3)).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    let mut copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    plane.put(scene.export("outbound", 1)).await?;
+    let part: ExportPart = exporter.take().await?;
+    let mut over = exported(&part);
+    let FactBody::BundleExported { routes, .. } = &mut over.body else { anyhow::bail!("an export") };
+    routes.push(RouteTaken { target: elsewhere(), import_pipeline: None });
+    exporter.tell(&over, 0).await?;
+    let told = told_of_copy(&plane).await?;
+    assert!(told.contains("the exporter has that route") && told.contains("forceUpdateTag"), "{told}");
+    assert!(copier.is_idle().await);
     plane.stop().await
 }
 

@@ -1,18 +1,18 @@
 //! Runs: made, made again, begun, ended, deleted.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use transship_api::{ErrorDetail, RunEnd};
 use transship_control_plane::fold::RunSummary;
 use transship_control_plane::state::{
     Folded, NewExecution, NewRun, Origin, OutboxItem, PutOutcome, RunDecision, RunKind, RunRecord, RunState,
     StartObstacle,
 };
-use transship_messages::{ArtifactOutcome, ArtifactResult, CopyMode, FactBody, RouteTaken};
-use transship_model::{Code, ContainerUrl, Execution, Stage};
+use transship_messages::{ArtifactOutcome, ArtifactResult, CopyMode, FactBody};
+use transship_model::{Code, Execution, Stage};
 
 use crate::scene::{
-    Scene, container, counters, export, export_work, exported, fact, failed, failed_state, import,
-    part_states, progress, registry, run_id, succeeded,
+    Scene, container, counters, export, export_work, exported, exported_to, fact, failed, failed_state,
+    import, part_states, progress, registry, run_id, succeeded,
 };
 
 pub(crate) async fn a_run_goes_from_accepted_to_succeeded(scene: &Scene) -> Result<()> {
@@ -288,12 +288,8 @@ pub(crate) async fn an_export_that_is_over_is_watched_and_dispatched_again_until
         let runs = store.copying_runs(0, 10).await?;
         anyhow::Ok(runs.into_iter().map(|run| run.id).collect::<Vec<_>>())
     };
-    let target: ContainerUrl = "https://target.example/container".parse()?;
-    let mut over = exported(&run.execution, 1);
-    let FactBody::BundleExported { routes, .. } = &mut over.body else { bail!("an export") };
-    routes.push(RouteTaken { target: target.clone(), import_pipeline: None });
     assert_eq!(copying().await?, []);
-    store.fold(over, 2_000).await?;
+    store.fold(exported_to(&run.execution, 1, "far"), 2_000).await?;
     assert_eq!(scene.run("nightly").await?.state, succeeded());
     assert_eq!(copying().await?, std::slice::from_ref(&run.id));
     assert!(store.copying_runs(scene.run("nightly").await?.seq, 10).await?.is_empty(), "it is before that");
@@ -305,7 +301,7 @@ pub(crate) async fn an_export_that_is_over_is_watched_and_dispatched_again_until
     store.outbox_done(&[due[0].id]).await?;
 
     let copied = FactBody::BundleCopied {
-        container: target,
+        container: container("far"),
         blob: "nightly".parse()?,
         etag: "0x2".to_owned(),
         length: 1,

@@ -10,7 +10,7 @@ use transship_control_plane::state::{
     Action, NewExecution, NewRun, Origin, OutboxItem, PipelineSnapshot, PutOutcome, Queue, RunDecision,
     RunKind, RunRecord, RunState, Store,
 };
-use transship_messages::{ExportPart, Fact, FactBody, ImportRequested, WorkItem};
+use transship_messages::{ExportPart, Fact, FactBody, ImportRequested, RouteTaken, WorkItem};
 use transship_model::{
     Code, ContainerUrl, Counters, Digest, Execution, ExportOptions, ImportDestination, ImportOptions, Part,
     Secret, Stage,
@@ -149,6 +149,15 @@ pub(crate) fn exported(execution: &Execution, part: u32) -> Fact {
         routes: vec![],
     };
     fact(execution, part, Stage::Exporter, 1, body)
+}
+
+/// An export whose bundle is copied to a container next.
+pub(crate) fn exported_to(execution: &Execution, part: u32, target: &str) -> Fact {
+    let mut fact = exported(execution, part);
+    if let FactBody::BundleExported { routes, .. } = &mut fact.body {
+        routes.push(RouteTaken { target: container(target), import_pipeline: None });
+    }
+    fact
 }
 
 pub(crate) fn imported(execution: &Execution, part: u32, from: &str) -> Fact {

@@ -8,7 +8,7 @@ use sqlx::Connection;
 use transship_control_plane::state::{Folded, PutOutcome, RunDecision, Store, StoreError};
 use transship_model::{Code, Failure, Secret};
 
-use crate::scene::{Scene, export, exported, registry, run_id, start};
+use crate::scene::{Scene, export, exported, exported_to, registry, run_id, start};
 
 #[tokio::test]
 async fn what_was_written_is_there_when_the_file_is_opened_again() -> Result<()> {
@@ -49,6 +49,30 @@ async fn a_database_in_memory_works_and_is_its_own() -> Result<()> {
     start(&one, export("nightly", 1_000)).await?;
     assert_eq!(one.runs(&registry(), 0, 10).await?.len(), 1);
     assert_eq!(other.runs(&registry(), 0, 10).await?.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn exports_that_copied_before_the_schema_knew_of_it_are_watched_too() -> Result<()> {
+    let scene = Scene::sqlite().await?;
+    let copying = scene.running("copying", 1).await?;
+    scene.store.fold(exported_to(&copying.execution, 1, "far"), 2_000).await?;
+    let over = scene.running("over", 1).await?;
+    scene.store.fold(exported(&over.execution, 1), 2_000).await?;
+    scene.store.close().await;
+    let mut connection = sqlx::SqliteConnection::connect(&scene.url).await?;
+    for back in [
+        "DELETE FROM schema_versions WHERE version = 4",
+        "DROP INDEX runs_copying",
+        "ALTER TABLE runs DROP COLUMN copying",
+    ] {
+        sqlx::query(back).execute(&mut connection).await?;
+    }
+    connection.close().await?;
+    let again = Store::open(&Secret::new(&scene.url)).await?;
+    let found = again.copying_runs(0, 10).await?;
+    assert_eq!(found.into_iter().map(|run| run.id).collect::<Vec<_>>(), [copying.id]);
+    again.close().await;
     Ok(())
 }
 

@@ -132,24 +132,6 @@ fn work_that_is_dispatched_again_forgets_a_failure_that_named_no_target_too() {
 }
 
 #[test]
-fn an_export_that_is_dispatched_again_has_its_copies_tried_anew_that_are_not_over() {
-    let copy =
-        |to, attempt, terminal| failed(Stage::BlobCopier, attempt, Some(to), terminal, Code::SasExpired);
-    let facts = [exported(1, bytes(9, 9, 0), vec![]), copy("open", 5, false), copy("over", 5, true)];
-    let mut part = part_of(&["a:1"], &facts);
-    part.reopen(Stage::Exporter, None);
-    for to in ["open", "over"] {
-        part.apply(&Fact { at_ms: 6, ..copy(to, 1, false) });
-    }
-    let of = |part: &PartState, to| {
-        let rows = part.summary().stages;
-        rows.into_iter().find(|row| row.target == Some(container(to))).map(|row| (row.status, row.attempt))
-    };
-    assert_eq!(of(&part, "open"), Some((Retrying, 1)));
-    assert_eq!(of(&part, "over"), Some((Failed, 5)));
-}
-
-#[test]
 fn what_an_export_did_not_deliver_is_what_it_left_out_and_whatever_its_copy_was_to_carry() {
     let done = || exported(1, bytes(9, 9, 0), vec![]);
     let copy = |terminal| failed(Stage::BlobCopier, 1, Some("t"), terminal, Code::SasExpired);

@@ -1,0 +1,166 @@
+//! The copies of a part's bundle, as its exporter sent them: to send those again that were lost.
+
+use transship_messages::CopyRequested;
+use transship_model::{Code, ContainerUrl, Counters, Failure, Part, Stage};
+
+use crate::fold::copies;
+use crate::state::{Action, PartRecord, RunRecord};
+
+/// The copies of a part that are not over. Each is of the bundle that was exported and of no other one.
+///
+/// # Errors
+/// A part that was not exported, or a copy by a route that the exporter has in its own configuration.
+pub fn plan_copies(run: &RunRecord, part: &PartRecord) -> Result<Vec<CopyRequested>, Failure> {
+    copies(&part.summary)
+        .map(|row| {
+            let missing = || unknown(row.target.as_ref());
+            plan_copy(run, part, row.target.as_ref().ok_or_else(missing)?).ok_or_else(missing)
+        })
+        .collect()
+}
+
+/// The copy to one container; `None` where too little is known to send it.
+fn plan_copy(run: &RunRecord, part: &PartRecord, target: &ContainerUrl) -> Option<CopyRequested> {
+    let Action::Export { routes: Some(routes), .. } = &run.pipeline.action else { return None };
+    let exported = part.state.stages.iter().find(|known| known.stage == Stage::Exporter)?.end.as_ref()?;
+    let leads_there = |route: &&transship_model::Route| {
+        route.target == *target && route.applies(&run.pipeline.container, &exported.blob)
+    };
+    let Counters { artifacts_discovered, artifacts_failed, .. } = exported.counters;
+    Some(CopyRequested {
+        execution: run.execution.clone(),
+        part: Part { number: part.number, count: run.parts },
+        source_secret: run.pipeline.credential.clone(),
+        blob: exported.blob.clone(),
+        etag: exported.etag.clone()?,
+        length: exported.length?,
+        artifacts: artifacts_discovered.saturating_sub(artifacts_failed),
+        catalog_digest: exported.catalog_digest.clone()?,
+        route: routes.iter().find(leads_there)?.clone(),
+        slice: 0,
+        carried: Counters::default(),
+    })
+}
+
+fn unknown(target: Option<&ContainerUrl>) -> Failure {
+    let to = target.map_or_else(|| "its target".to_owned(), ToString::to_string);
+    let message = format!(
+        "nothing is heard of the copy to {to}, and it cannot be sent again from here: the exporter has that route"
+    );
+    Failure::permanent(Code::Internal, message).with_hint(
+        "run again with another forceUpdateTag, and make the route a resource of the control plane",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use transship_messages::{CopyMode, Fact, FactBody, RouteTaken, WorkItem};
+    use transship_model::{Digest, Route};
+
+    use super::*;
+    use crate::fold::PartState;
+    use crate::testing::run_record;
+
+    fn container(name: &str) -> ContainerUrl {
+        format!("https://{name}.example/c").parse().unwrap()
+    }
+
+    /// An export of two parts, with routes to these containers.
+    fn export(targets: &[&str]) -> RunRecord {
+        let mut run = RunRecord { parts: 2, ..run_record("nightly") };
+        let route = |name: &&str| Route {
+            source: run.pipeline.container.clone(),
+            pattern: Default::default(),
+            target: container(name),
+            target_secret: None,
+            overwrite: false,
+            import_pipeline: Some("target.inbox".parse().unwrap()),
+            import_destination: None,
+        };
+        let routes = Some(targets.iter().map(route).collect());
+        run.pipeline.action = Action::Export { options: Default::default(), routes };
+        run
+    }
+
+    fn told(run: &RunRecord, stage: Stage, target: Option<&str>, body: FactBody) -> Fact {
+        Fact {
+            execution: run.execution.clone(),
+            part: Part { number: 2, count: 2 },
+            stage,
+            attempt: 1,
+            target: target.map(container),
+            at_ms: 1,
+            body,
+        }
+    }
+
+    /// The second part of `run`: exported, to be copied to `targets`, and copied to `done`.
+    fn part(run: &RunRecord, targets: &[&str], done: &[&str]) -> PartRecord {
+        let mut state = PartState::default();
+        let taken = |name: &&str| RouteTaken { target: container(name), import_pipeline: None };
+        let counters = Counters {
+            artifacts_discovered: 5,
+            artifacts_moved: 3,
+            artifacts_failed: 2,
+            ..Counters::default()
+        };
+        let exported = FactBody::BundleExported {
+            container: run.pipeline.container.clone(),
+            blob: "nightly-0002-of-0002".parse().unwrap(),
+            etag: "0x1".to_owned(),
+            length: 77,
+            catalog_digest: Digest::sha256(b"index"),
+            counters,
+            failed: Vec::new(),
+            routes: targets.iter().map(taken).collect(),
+        };
+        state.apply(&told(run, Stage::Exporter, None, exported));
+        for name in done {
+            let body = FactBody::BundleCopied {
+                container: container(name),
+                blob: "nightly-0002-of-0002".parse().unwrap(),
+                etag: "0x2".to_owned(),
+                length: 77,
+                mode: CopyMode::Streamed,
+                counters,
+            };
+            state.apply(&told(run, Stage::BlobCopier, Some(name), body));
+        }
+        PartRecord { number: 2, summary: state.summary(), state }
+    }
+
+    #[test]
+    fn only_the_copies_that_are_not_over_are_sent_again_as_the_exporter_sent_them() {
+        let run = export(&["a", "b"]);
+        let Action::Export { routes: Some(routes), .. } = &run.pipeline.action else { panic!("routes") };
+        let work = plan_copies(&run, &part(&run, &["a", "b"], &["a"])).unwrap();
+        let expected = CopyRequested {
+            execution: run.execution.clone(),
+            part: Part { number: 2, count: 2 },
+            source_secret: run.pipeline.credential.clone(),
+            blob: "nightly-0002-of-0002".parse().unwrap(),
+            etag: "0x1".to_owned(),
+            length: 77,
+            artifacts: 3,
+            catalog_digest: Digest::sha256(b"index"),
+            route: routes[1].clone(),
+            slice: 0,
+            carried: Counters::default(),
+        };
+        assert_eq!(work, std::slice::from_ref(&expected));
+        assert!(plan_copies(&run, &part(&run, &["a", "b"], &["a", "b"])).unwrap().is_empty());
+        let ids = |work: &[CopyRequested]| work.iter().map(WorkItem::message_id).collect::<Vec<_>>();
+        let both = plan_copies(&run, &part(&run, &["a", "b"], &[])).unwrap();
+        assert_eq!((both.len(), ids(&both).last()), (2, ids(&work).last()));
+    }
+
+    #[test]
+    fn a_copy_by_a_route_that_only_the_exporter_has_cannot_be_sent_again() {
+        let mut configured = export(&[]);
+        configured.pipeline.action = Action::Export { options: Default::default(), routes: None };
+        for run in [configured, export(&["b"])] {
+            let failure = plan_copies(&run, &part(&run, &["a"], &[])).unwrap_err();
+            assert!(failure.message.contains("https://a.example/c") && failure.hint.is_some(), "{failure}");
+        }
+    }
+}
