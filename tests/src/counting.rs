@@ -181,7 +181,7 @@ async fn relay(client: TcpStream, upstream: &str, seen: Arc<Seen>) -> Result<()>
     let (mut from_server, mut to_server) = TcpStream::connect(upstream).await?.into_split();
     let unanswered = Arc::new(Unanswered(Mutex::default(), seen));
     let asked = Arc::clone(&unanswered);
-    let answers = tokio::spawn(async move {
+    let mut answers = tokio::spawn(async move {
         let mut buffer = Vec::with_capacity(64 << 10);
         while from_server.read_buf(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {
             asked.answered(&buffer);
@@ -189,12 +189,24 @@ async fn relay(client: TcpStream, upstream: &str, seen: Arc<Seen>) -> Result<()>
             let _dead = to_client.write_all(&buffer).await;
             buffer.clear();
         }
-        asked.answered(b"");
     });
     let mut buffer = Vec::new();
-    while request(&mut from_client, &mut to_server, &mut buffer, &unanswered).await.is_ok() {}
-    to_server.shutdown().await?;
-    Ok(answers.await?)
+    let requests = async {
+        while request(&mut from_client, &mut to_server, &mut buffer, &unanswered).await.is_ok() {}
+        to_server.shutdown().await
+    };
+    let over = tokio::select! {
+        // The account still answers what it was sent.
+        _ = requests => None,
+        // It closes connections that are idle. A request that comes then has nobody who answers it.
+        over = &mut answers => Some(over),
+    };
+    let over = match over {
+        Some(over) => over,
+        None => answers.await,
+    };
+    unanswered.answered(b"");
+    Ok(over?)
 }
 
 /// Passes one request on.
@@ -262,6 +274,19 @@ fn is_upload(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_request_on_a_connection_that_the_account_has_closed_is_not_waited_for() -> Result<()> {
+        let account = TcpListener::bind("127.0.0.1:0").await?;
+        let counter = WriteCounter::start(account.local_addr()?.to_string()).await?;
+        let mut client = TcpStream::connect(&counter.address).await?;
+        drop(account.accept().await?);
+        // It may or may not be seen that the connection is closed: either way nothing is owed.
+        let _closed =
+            client.write_all(b"PUT /a?comp=block&blockid=AA HTTP/1.1\r\ncontent-length: 0\r\n\r\n").await;
+        let settled = tokio::time::timeout(Duration::from_secs(5), counter.settled());
+        settled.await.context("an answer is waited for that will not come")?
+    }
 
     #[test]
     fn whatever_sends_bytes_to_an_upload_session_is_an_upload() {
