@@ -1,5 +1,4 @@
 -- Exports that are over and whose bundles are still copied: the watchdog looks at these too.
 ALTER TABLE runs ADD COLUMN copying BIGINT NOT NULL DEFAULT 0;
-UPDATE runs SET copying = 1
-    WHERE ended = 1 AND state LIKE '{"succeeded"%' AND summary LIKE '%"is_copying":true%';
+UPDATE runs SET copying = 1 WHERE ended = 1 AND summary LIKE '%"is_copying":true%';
 CREATE INDEX runs_copying ON runs (seq) WHERE copying = 1;

@@ -1,7 +1,7 @@
 //! The copies of a part's bundle, as its exporter sent them: to send those again that were lost.
 
 use transship_messages::CopyRequested;
-use transship_model::{Code, ContainerUrl, Counters, Failure, Part, Stage};
+use transship_model::{Code, ContainerUrl, Counters, Failure, Part, Route, Stage};
 
 use crate::fold::copies;
 use crate::state::{Action, PartRecord, RunRecord};
@@ -11,39 +11,43 @@ use crate::state::{Action, PartRecord, RunRecord};
 /// # Errors
 /// A part that was not exported, or a copy by a route that the exporter has in its own configuration.
 pub fn plan_copies(run: &RunRecord, part: &PartRecord) -> Result<Vec<CopyRequested>, Failure> {
-    copies(&part.summary)
-        .map(|row| {
-            let missing = || unknown(row.target.as_ref());
-            plan_copy(run, part, row.target.as_ref().ok_or_else(missing)?).ok_or_else(missing)
-        })
-        .collect()
+    let mut work = Vec::new();
+    for target in copies(&part.summary).filter_map(|row| row.target.as_ref()) {
+        let planned = plan_to(run, part, target).unwrap_or_default();
+        if planned.is_empty() {
+            return Err(unknown(target));
+        }
+        work.extend(planned);
+    }
+    Ok(work)
 }
 
-/// The copy to one container; `None` where too little is known to send it.
-fn plan_copy(run: &RunRecord, part: &PartRecord, target: &ContainerUrl) -> Option<CopyRequested> {
+/// The copies to one container, of which there is one for each route; `None` where too little is known to send them.
+fn plan_to(run: &RunRecord, part: &PartRecord, target: &ContainerUrl) -> Option<Vec<CopyRequested>> {
     let Action::Export { routes: Some(routes), .. } = &run.pipeline.action else { return None };
     let exported = part.state.stages.iter().find(|known| known.stage == Stage::Exporter)?.end.as_ref()?;
-    let leads_there = |route: &&transship_model::Route| {
-        route.target == *target && route.applies(&run.pipeline.container, &exported.blob)
-    };
+    let leads_there =
+        |route: &&Route| route.target == *target && route.applies(&run.pipeline.container, &exported.blob);
     let Counters { artifacts_discovered, artifacts_failed, .. } = exported.counters;
-    Some(CopyRequested {
+    let (etag, length, digest) =
+        (exported.etag.as_ref()?, exported.length?, exported.catalog_digest.as_ref()?);
+    let copy = |route: &Route| CopyRequested {
         execution: run.execution.clone(),
         part: Part { number: part.number, count: run.parts },
         source_secret: run.pipeline.credential.clone(),
         blob: exported.blob.clone(),
-        etag: exported.etag.clone()?,
-        length: exported.length?,
+        etag: etag.clone(),
+        length,
         artifacts: artifacts_discovered.saturating_sub(artifacts_failed),
-        catalog_digest: exported.catalog_digest.clone()?,
-        route: routes.iter().find(leads_there)?.clone(),
+        catalog_digest: digest.clone(),
+        route: route.clone(),
         slice: 0,
         carried: Counters::default(),
-    })
+    };
+    Some(routes.iter().filter(leads_there).map(copy).collect())
 }
 
-fn unknown(target: Option<&ContainerUrl>) -> Failure {
-    let to = target.map_or_else(|| "its target".to_owned(), ToString::to_string);
+fn unknown(to: &ContainerUrl) -> Failure {
     let message = format!(
         "nothing is heard of the copy to {to}, and it cannot be sent again from here: the exporter has that route"
     );
@@ -55,7 +59,7 @@ fn unknown(target: Option<&ContainerUrl>) -> Failure {
 #[cfg(test)]
 mod tests {
     use transship_messages::{CopyMode, Fact, FactBody, RouteTaken, WorkItem};
-    use transship_model::{Digest, Route};
+    use transship_model::Digest;
 
     use super::*;
     use crate::fold::PartState;
@@ -152,6 +156,9 @@ mod tests {
         let ids = |work: &[CopyRequested]| work.iter().map(WorkItem::message_id).collect::<Vec<_>>();
         let both = plan_copies(&run, &part(&run, &["a", "b"], &[])).unwrap();
         assert_eq!((both.len(), ids(&both).last()), (2, ids(&work).last()));
+        // Two routes may lead to one container, each for an import pipeline of its own.
+        let twice = export(&["a", "a"]);
+        assert_eq!(plan_copies(&twice, &part(&twice, &["a"], &[])).unwrap().len(), 2);
     }
 
     #[test]

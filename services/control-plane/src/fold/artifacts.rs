@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use transship_api::ArtifactProgress;
 use transship_messages::{ArtifactOutcome, ArtifactResult};
-use transship_model::{ArtifactReference, Stage};
+use transship_model::{ArtifactReference, ContainerUrl, Stage};
 
 use super::part::{PartState, TargetResults};
 use super::run::RunView;
@@ -28,7 +28,11 @@ pub fn imported_artifacts(view: &RunView, parts: &[(u32, PartState)]) -> Vec<Str
 /// bundle, of a part that was not exported, or of one whose copy was given up.
 pub fn undelivered(parts: &[PartState]) -> BTreeSet<String> {
     let of_part = |part: &PartState| -> Vec<String> {
-        let is_lost = |stage: &StageState| stage.stage != Stage::Importer && stage.has_failed();
+        let is_lost = |stage: &StageState| match stage.stage {
+            Stage::Importer => false,
+            Stage::BlobCopier => stage.has_failed() && !has_arrived(part, stage.target.as_ref()),
+            Stage::Exporter | Stage::ControlPlane => stage.has_failed(),
+        };
         if part.stages.iter().any(is_lost) {
             return part.artifacts.requested.iter().map(ToString::to_string).collect();
         }
@@ -36,6 +40,19 @@ pub fn undelivered(parts: &[PartState]) -> BTreeSet<String> {
         part.artifacts.left_out.iter().filter(failed).map(|result| result.reference.to_string()).collect()
     };
     parts.iter().flat_map(of_part).collect()
+}
+
+/// Whether a part is known to be at `target`; without one, wherever its routes lead.
+fn has_arrived(part: &PartState, target: Option<&ContainerUrl>) -> bool {
+    let is_there = |target: &ContainerUrl| {
+        part.stages.iter().any(|stage| stage.target.as_ref() == Some(target) && stage.end.is_some())
+    };
+    let ends = part.stages.iter().filter_map(|stage| stage.end.as_ref());
+    let mut routes = ends.flat_map(|end| &end.routes).map(|route| &route.target).peekable();
+    match target {
+        Some(target) => is_there(target),
+        None => routes.peek().is_some() && routes.all(is_there),
+    }
 }
 
 fn of_part(view: &RunView, part: &PartState) -> Vec<ArtifactProgress> {

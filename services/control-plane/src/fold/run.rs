@@ -187,9 +187,15 @@ pub(crate) fn is_copying(view: &RunView, known: &[(u32, PartSummary)]) -> bool {
     exports && known.iter().any(|(number, part)| view.covers(*number) && copies(part).next().is_some())
 }
 
-/// The copies of a part that are not over.
+/// The copies of a part that are not over. What names no target is about a message, and no copy. A bundle that was
+/// imported where it was to be copied to is there, whoever has not said so.
 pub(crate) fn copies(part: &PartSummary) -> impl Iterator<Item = &StageSummary> {
-    part.stages.iter().filter(|row| row.stage == Stage::BlobCopier && !row.status.is_over())
+    let is_imported = |target: &Option<ContainerUrl>| {
+        let mut imports = part.stages.iter().filter(|row| row.stage == Stage::Importer);
+        imports.any(|row| row.target == *target && row.status == StageStatus::Succeeded)
+    };
+    let copies = part.stages.iter().filter(|row| row.stage == Stage::BlobCopier && row.target.is_some());
+    copies.filter(move |row| !row.status.is_over() && !is_imported(&row.target))
 }
 
 /// Of an export every row of its parts: its own, and those of where its bundles go.

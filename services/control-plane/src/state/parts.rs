@@ -98,7 +98,7 @@ pub(super) async fn refresh(
         "UPDATE runs SET state = $2, ended = $3, summary = $4, finished_ms = $5, parts = $6, copying = $8, \
          heard_ms = CASE WHEN heard_ms < $7 THEN $7 ELSE heard_ms END WHERE seq = $1",
     );
-    let copying = summary.is_copying && matches!(run.state, RunState::Succeeded { .. });
+    let copying = summary.is_copying && run.state.is_terminal();
     let query = query.bind(run.seq).bind(to_json("state", &run.state)?);
     let query = query.bind(i64::from(run.state.is_terminal())).bind(to_json("summary", &summary)?);
     let query = query.bind(run.finished_ms).bind(i64::from(run.parts)).bind(now_ms).bind(i64::from(copying));

@@ -15,6 +15,9 @@ fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     StoreError::during(operation)
 }
 
+/// A time that no run was heard of before.
+const NEVER: i64 = 0;
+
 impl Store {
     /// What a `Start` came to: the parts as they are before anything was heard of them, and what is to be published.
     /// The `Start` is done by it. False where the execution is not current any more, or was begun already.
@@ -208,7 +211,8 @@ async fn again(
     }
     let known = summaries(transaction, &execution).await?;
     for run in runs_of(transaction, &execution).await? {
-        refresh(transaction, run, &known, now_ms).await?;
+        // Nothing was heard of it, nor of the others of its execution.
+        refresh(transaction, run, &known, NEVER).await?;
     }
     Ok(())
 }

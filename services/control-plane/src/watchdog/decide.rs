@@ -109,11 +109,15 @@ pub fn decide_watch(
 
 /// How long the next attempt of a part may be held. A failure that waits for a person is held half an hour from
 /// its second attempt on, whatever the others are.
+///
+/// A copy may be held for as long as its storage asks for, and is too large to be done twice for nothing.
 fn hold(run: &RunRecord, stage: Stage, part: &PartSummary) -> Option<Duration> {
-    let own = run.view.row(part).filter(|_| stage != Stage::BlobCopier);
-    let rows = own.into_iter().chain(copies(part).filter(|_| stage == Stage::BlobCopier));
-    let attempt = rows.filter(|row| row.status == StageStatus::Retrying).map(|row| row.attempt).max()?;
-    let step = (attempt as usize).saturating_sub(1).min(HoldDelay::ALL.len() - 1);
+    if stage == Stage::BlobCopier {
+        let mut held = copies(part).filter(|row| row.status == StageStatus::Retrying);
+        return held.next().map(|_| HoldDelay::TwoHours.duration());
+    }
+    let retrying = run.view.row(part).filter(|row| row.status == StageStatus::Retrying)?;
+    let step = (retrying.attempt as usize).saturating_sub(1).min(HoldDelay::ALL.len() - 1);
     Some(HoldDelay::ALL[step].max(HoldDelay::HalfHour).duration())
 }
 
@@ -327,8 +331,8 @@ mod tests {
             (failed(true).map(|body| (1, body)), 45, 0, again(&[2])),
             (working().map(|body| (1, body)), 45, 0, again(&[1, 2])),
             // The next attempt of the first may be held.
-            (failed(false).map(|body| (6, body)), 164, 0, WatchAction::Nothing),
-            (failed(false).map(|body| (6, body)), 165, 0, again(&[1, 2])),
+            (failed(false).map(|body| (1, body)), 164, 0, WatchAction::Nothing),
+            (failed(false).map(|body| (1, body)), 165, 0, again(&[1, 2])),
         ] {
             let parts = [after(1, heard), after(2, None)];
             let silent = Duration::from_secs(minutes * 60);

@@ -84,7 +84,7 @@ struct Lost {
     is_busy: bool,
 }
 
-/// Looks at every run that is not over, again and again.
+/// Looks at every run that is not over, and at every copy, again and again.
 pub struct Watchdog {
     core: Core,
     settings: WatchSettings,
@@ -251,7 +251,7 @@ impl Watchdog {
             }
             Silence::Counts => (watched.excused_ms.max(watched.busy_ms), false),
         };
-        let silent = now.saturating_sub(since_ms.max(run.heard_ms));
+        let silent = now.saturating_sub(since_ms.max(run.heard_ms).max(watched.dispatched_ms));
         let silent = Duration::from_millis(u64::try_from(silent).unwrap_or_default());
         let is_lost = silent >= self.settings.patience(is_busy);
         (watched, is_lost.then_some(Lost { silent, is_busy }))
@@ -275,6 +275,8 @@ impl Watchdog {
                     self.core.wake.wake();
                     Ok(true)
                 }
+                // Behind other work its turn may still come.
+                Err(_) if is_busy => Ok(false),
                 Err(failure) => self.give_up(run, stage, &parts, &failure).await.map(|()| false),
             },
         }

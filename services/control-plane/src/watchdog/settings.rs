@@ -17,7 +17,8 @@ pub struct WatchSettings {
     /// consumer timeout together. Holds between two attempts come on top. Where other work waits in its queue it is
     /// four times as long.
     pub lost_after: Duration,
-    /// How often its work is dispatched again before it fails. Default 3.
+    /// How often its work is dispatched again before it fails. Default 3; a copy behind other copies goes once more at
+    /// most.
     pub again: u32,
     /// How long runs are kept that are over; zero (the default) keeps them.
     pub retention: Duration,

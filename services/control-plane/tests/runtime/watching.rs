@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use transship_bus::{Bus as _, Inbox, WorkQueue};
+use transship_bus::{Bus as _, Destination, Inbox, Outgoing, WorkQueue};
 use transship_control_plane::runtime::RuntimeSettings;
 use transship_control_plane::state::{NewRun, RunKind, RunState};
 use transship_control_plane::watchdog::WatchSettings;
@@ -176,6 +176,37 @@ async fn a_copy_by_a_route_that_only_the_exporter_has_is_told_when_it_is_lost() 
     let told = told_of_copy(&plane).await?;
     assert!(told.contains("the exporter has that route") && told.contains("forceUpdateTag"), "{told}");
     assert!(copier.is_idle().await);
+    plane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_waits_behind_others_is_not_given_up_however_long_that_is() -> Result<()> {
+    let scene = Scene::start().await?;
+    let plane = scene.plane(impatient(3)).await?;
+    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
+    let copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    // The copier holds eight, and the ninth waits.
+    let other = |number: u32| Outgoing {
+        destination: Destination::Work(WorkQueue::BlobCopierCopies),
+        message_id: format!("other-{number}"),
+        kind: "copy.requested".to_owned(),
+        correlation_id: "other".to_owned(),
+        headers: Default::default(),
+        body: bytes::Bytes::from_static(b"another one"),
+    };
+    copier.bus.publish((0..9).map(other).collect()).await?;
+    plane.put(scene.export("outbound", 1)).await?;
+    let part: ExportPart = exporter.take().await?;
+    let mut over = exported(&part);
+    let FactBody::BundleExported { routes, .. } = &mut over.body else { anyhow::bail!("an export") };
+    // The exporter has the route, so the copy cannot be sent from here.
+    routes.push(RouteTaken { target: elsewhere(), import_pipeline: None });
+    exporter.tell(&over, 0).await?;
+    plane.succeeded("outbound").await?;
+    // Four times as long as it may be silent at an empty queue, and longer.
+    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    assert_eq!(plane.succeeded("outbound").await?.state, RunState::Succeeded { message: None });
+    assert_eq!(plane.store().copying_runs(0, 10).await?.len(), 1);
     plane.stop().await
 }
 

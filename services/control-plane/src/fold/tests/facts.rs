@@ -1,6 +1,6 @@
 //! Facts to fold.
 
-use transship_messages::{ArtifactOutcome, ArtifactResult, CopyMode, Fact, FactBody};
+use transship_messages::{ArtifactOutcome, ArtifactResult, CopyMode, Fact, FactBody, RouteTaken};
 use transship_model::{Code, ContainerUrl, Counters, Digest, Execution, Part, Stage};
 
 use super::super::{PartState, PartSummary, RunView};
@@ -42,6 +42,15 @@ pub(super) fn exported(attempt: u32, counters: Counters, failed: Vec<ArtifactRes
         routes: Vec::new(),
     };
     fact(Stage::Exporter, attempt, None, body)
+}
+
+/// An export whose bundle goes to `target` next.
+pub(super) fn along(target: &str) -> Fact {
+    let mut done = exported(1, bytes(9, 9, 0), vec![]);
+    if let FactBody::BundleExported { routes, .. } = &mut done.body {
+        routes.push(RouteTaken { target: container(target), import_pipeline: None });
+    }
+    done
 }
 
 pub(super) fn copied(attempt: u32, target: &str, counters: Counters) -> Fact {

@@ -5,7 +5,8 @@ use transship_messages::{ArtifactOutcome, Fact, FactBody};
 use transship_model::{Code, Counters, Stage};
 
 use super::super::{
-    PartState, RunView, StageStatus, StageSummary, artifacts, imported_artifacts, run_state, undelivered,
+    PartState, RunView, StageStatus, StageSummary, artifacts, copies, imported_artifacts, run_state,
+    undelivered,
 };
 use super::facts::*;
 
@@ -136,6 +137,7 @@ fn what_an_export_did_not_deliver_is_what_it_left_out_and_whatever_its_copy_was_
     let done = || exported(1, bytes(9, 9, 0), vec![]);
     let copy = |terminal| failed(Stage::BlobCopier, 1, Some("t"), terminal, Code::SasExpired);
     let import = failed(Stage::Importer, 1, Some("t"), true, Code::SasExpired);
+    let unreadable = || failed(Stage::BlobCopier, 1, None, true, Code::MessageInvalid);
     for (what, facts, expected) in [
         ("all of it came", vec![done(), copied(1, "t", bytes(9, 9, 0))], &[][..]),
         ("one was left out", vec![exported(1, bytes(9, 9, 0), vec![refused("a:2")])], &["a:2"]),
@@ -148,9 +150,38 @@ fn what_an_export_did_not_deliver_is_what_it_left_out_and_whatever_its_copy_was_
             &["a:1", "a:2"],
         ),
         ("its import is a matter of the far side", vec![done(), import], &[]),
+        ("it was imported from there", vec![done(), copy(true), imported(1, "t", bytes(9, 9, 0), None)], &[]),
+        (
+            "a message was unreadable, and it came",
+            vec![along("t"), unreadable(), copied(1, "t", bytes(9, 9, 0))],
+            &[],
+        ),
+        ("a message was unreadable", vec![along("t"), unreadable()], &["a:1", "a:2"]),
     ] {
         let lost = undelivered(&[part_of(&["a:1", "a:2"], &facts)]);
         assert_eq!(lost.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_copy_is_open_until_it_or_the_import_behind_it_is_over() {
+    let copy = |to, terminal| failed(Stage::BlobCopier, 1, to, terminal, Code::SasExpired);
+    for (what, facts, expected) in [
+        ("nobody began it", vec![along("t")], &["t"][..]),
+        ("it tries again", vec![along("t"), copy(Some("t"), false)], &["t"]),
+        ("it was given up", vec![along("t"), copy(Some("t"), true)], &[]),
+        ("it is there", vec![along("t"), copied(1, "t", bytes(9, 9, 0))], &[]),
+        ("it was imported from there", vec![along("t"), imported(1, "t", bytes(9, 9, 0), None)], &[]),
+        ("another one was", vec![along("t"), imported(1, "u", bytes(9, 9, 0), None)], &["t"]),
+        (
+            "a message that names no target",
+            vec![copy(None, false), along("t"), copied(1, "t", bytes(9, 9, 0))],
+            &[],
+        ),
+    ] {
+        let summary = part_of(&["a:1"], &facts).summary();
+        let open: Vec<_> = copies(&summary).map(|row| row.target.clone()).collect();
+        assert_eq!(open, expected.iter().map(|to| Some(container(to))).collect::<Vec<_>>(), "{what}");
     }
 }
 
