@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use sqlx::AnyConnection;
-use sqlx::any::AnyRow;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection};
 use transship_api::{ResourceId, RunRequest};
 use transship_model::{BlobName, Execution, ExecutionId};
 
@@ -14,6 +15,14 @@ use super::records::{Origin, PipelineSnapshot, RunKind, RunRecord, RunState};
 use super::store::Store;
 use super::values::{corrupt, from_json, get, parsed, signed, unsigned};
 use crate::fold::undelivered;
+
+/// The statement that reads runs as [`records`] takes them; what follows says which.
+macro_rules! select_runs {
+    ($which:literal) => {
+        concat!("SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq ", $which)
+    };
+}
+pub(super) use select_runs;
 
 /// What was asked for, as it is stored: written once, read with the run.
 #[derive(Serialize, Deserialize)]
@@ -77,9 +86,7 @@ pub(super) async fn run_of(
     transaction: &mut AnyConnection,
     key: &str,
 ) -> Result<Option<RunRecord>, StoreError> {
-    let query = sqlx::query(
-        "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq WHERE key = $1",
-    );
+    let query = sqlx::query(select_runs!("WHERE key = $1"));
     let row = query.bind(key).fetch_optional(transaction).await.map_err(failed("read a run"))?;
     row.as_ref().map(record).transpose()
 }
@@ -108,10 +115,7 @@ impl Store {
     /// # Errors
     /// Where it could not be read.
     pub async fn run_by_operation(&self, operation: &str) -> Result<Option<RunRecord>, StoreError> {
-        let query = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE operation = $1",
-        );
+        let query = sqlx::query(select_runs!("WHERE operation = $1"));
         let query = query.bind(operation);
         let row = query.fetch_optional(self.readers()).await.map_err(failed("read a run"))?;
         row.as_ref().map(record).transpose()
@@ -122,11 +126,19 @@ impl Store {
     /// # Errors
     /// Where they could not be read.
     pub async fn runs_of_execution(&self, execution: &ExecutionId) -> Result<Vec<RunRecord>, StoreError> {
-        let query = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE execution = $1 ORDER BY seq",
-        );
+        let query = sqlx::query(select_runs!("WHERE execution = $1 ORDER BY seq"));
         let query = query.bind(execution.as_str());
+        records(&query.fetch_all(self.readers()).await.map_err(failed("list runs"))?)
+    }
+
+    /// A page of runs: the place that it is behind and its length are the last parameters of the statement.
+    async fn page(
+        &self,
+        query: Query<'static, Any, AnyArguments>,
+        place: i64,
+        limit: u32,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let query = query.bind(place).bind(i64::from(limit));
         records(&query.fetch_all(self.readers()).await.map_err(failed("list runs"))?)
     }
 
@@ -140,12 +152,8 @@ impl Store {
         after: i64,
         limit: u32,
     ) -> Result<Vec<RunRecord>, StoreError> {
-        let query = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE registry = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-        );
-        let query = query.bind(registry.parent().key()).bind(after).bind(i64::from(limit));
-        records(&query.fetch_all(self.readers()).await.map_err(failed("list runs"))?)
+        let query = sqlx::query(select_runs!("WHERE registry = $1 AND seq > $2 ORDER BY seq LIMIT $3"));
+        self.page(query.bind(registry.parent().key()), after, limit).await
     }
 
     /// Runs below a registry, newest first, those before `before`.
@@ -158,12 +166,8 @@ impl Store {
         before: i64,
         limit: u32,
     ) -> Result<Vec<RunRecord>, StoreError> {
-        let query = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE registry = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
-        );
-        let query = query.bind(registry.parent().key()).bind(before).bind(i64::from(limit));
-        records(&query.fetch_all(self.readers()).await.map_err(failed("list runs"))?)
+        let query = sqlx::query(select_runs!("WHERE registry = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3"));
+        self.page(query.bind(registry.parent().key()), before, limit).await
     }
 
     /// Exports of all registries that are over and whose bundles are still copied, oldest first, those after `after`.
@@ -171,12 +175,12 @@ impl Store {
     /// # Errors
     /// Where they could not be read.
     pub async fn copying_runs(&self, after: i64, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
-        let query = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE copying = 1 AND seq > $1 ORDER BY seq LIMIT $2",
-        );
-        let query = query.bind(after).bind(i64::from(limit));
-        records(&query.fetch_all(self.readers()).await.map_err(failed("list runs that copy"))?)
+        self.page(
+            sqlx::query(select_runs!("WHERE copying = 1 AND seq > $1 ORDER BY seq LIMIT $2")),
+            after,
+            limit,
+        )
+        .await
     }
 
     /// Runs of all registries that are not over, oldest first, those after `after`.
@@ -184,12 +188,12 @@ impl Store {
     /// # Errors
     /// Where they could not be read.
     pub async fn unfinished_runs(&self, after: i64, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
-        let query = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE ended = 0 AND seq > $1 ORDER BY seq LIMIT $2",
-        );
-        let query = query.bind(after).bind(i64::from(limit));
-        records(&query.fetch_all(self.readers()).await.map_err(failed("list runs"))?)
+        self.page(
+            sqlx::query(select_runs!("WHERE ended = 0 AND seq > $1 ORDER BY seq LIMIT $2")),
+            after,
+            limit,
+        )
+        .await
     }
 
     /// Deletes a run with its parts and what was still to be done for it; false where there is none. Parts that

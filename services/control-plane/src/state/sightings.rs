@@ -6,7 +6,7 @@ use transship_model::ArtifactReference;
 
 use super::error::StoreError;
 use super::records::RunRecord;
-use super::runs;
+use super::runs::{self, select_runs};
 use super::store::Store;
 
 fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
@@ -29,19 +29,17 @@ impl Store {
     ) -> Result<Vec<RunRecord>, StoreError> {
         // A reference holds nothing that JSON escapes; of what LIKE does not take by the letter it may hold `_`.
         let pattern = format!("%\"{}\"%", artifact.to_string().replace('_', "\\_"));
-        let requested = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE seq > (SELECT COALESCE(MAX(seq), 0) - $3 FROM runs) AND request LIKE $1 ESCAPE '\\' \
-             ORDER BY seq DESC LIMIT $2",
-        );
+        let requested = sqlx::query(select_runs!(
+            "WHERE seq > (SELECT COALESCE(MAX(seq), 0) - $3 FROM runs) AND request LIKE $1 ESCAPE '\\' \
+             ORDER BY seq DESC LIMIT $2"
+        ));
         let requested = requested.bind(&pattern).bind(i64::from(limit)).bind(LOOKED_THROUGH);
         let requested = requested.fetch_all(self.readers()).await.map_err(failed("look for an artifact"))?;
-        let told = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE seq > (SELECT COALESCE(MAX(seq), 0) - $3 FROM runs) AND EXISTS (SELECT 1 FROM part_artifacts \
+        let told = sqlx::query(select_runs!(
+            "WHERE seq > (SELECT COALESCE(MAX(seq), 0) - $3 FROM runs) AND EXISTS (SELECT 1 FROM part_artifacts \
              WHERE part_artifacts.execution = runs.execution AND part_artifacts.generation = runs.generation \
-             AND artifacts LIKE $1 ESCAPE '\\') ORDER BY seq DESC LIMIT $2",
-        );
+             AND artifacts LIKE $1 ESCAPE '\\') ORDER BY seq DESC LIMIT $2"
+        ));
         let told = told.bind(&pattern).bind(i64::from(limit)).bind(LOOKED_THROUGH);
         let told = told.fetch_all(self.readers()).await.map_err(failed("look for an artifact"))?;
         let mut found = runs::records(&requested)?;

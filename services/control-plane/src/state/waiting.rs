@@ -4,7 +4,7 @@ use transship_model::{BlobName, Execution};
 
 use super::error::StoreError;
 use super::records::{RunKind, RunRecord, RunState};
-use super::runs::records;
+use super::runs::{records, select_runs};
 use super::store::Store;
 use super::values::{signed, to_json};
 
@@ -46,10 +46,9 @@ impl Store {
         // `NAME-0002-of-0040` is asked for as `NAME`.
         let whole = blob.as_str().rsplit_once("-of-").and_then(|(start, _)| start.rsplit_once('-'));
         let whole = whole.map_or(blob.as_str(), |(whole, _)| whole);
-        let query = sqlx::query(
-            "SELECT runs.*, request FROM runs JOIN run_requests ON run_requests.run = runs.seq \
-             WHERE kind = 'export' AND blob IN ($1, $2) ORDER BY seq DESC LIMIT $3",
-        );
+        let query = sqlx::query(select_runs!(
+            "WHERE kind = 'export' AND blob IN ($1, $2) ORDER BY seq DESC LIMIT $3"
+        ));
         let query = query.bind(blob.as_str()).bind(whole).bind(i64::from(limit));
         records(&query.fetch_all(self.readers()).await.map_err(failed("look for exports"))?)
     }
