@@ -8,13 +8,14 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use transship_api::ResourceId;
 use transship_bus::Bus;
+use transship_messages::Fact;
 use transship_telemetry::Metrics;
 
 use crate::clock::now_ms;
 use crate::dead_letters::DeadLetters;
 use crate::dispatch::{DispatchSettings, Dispatcher, Preflight, Wake};
 use crate::facts::{Adopt, Facts};
-use crate::state::{RunRecord, RunState, Store, StoreError};
+use crate::state::{Folded, RunRecord, RunState, Store, StoreError};
 use crate::watchdog::{WatchSettings, Watchdog};
 
 /// How many ends a listener may be behind. One that is further behind is told that it missed some.
@@ -75,6 +76,14 @@ impl Core {
     #[must_use]
     pub fn with_adopter(self, adopter: Arc<dyn Adopt>) -> Self {
         Self { adopter: Some(adopter), ..self }
+    }
+
+    /// Folds a fact, and tells which runs it ended.
+    pub(crate) async fn fold(&self, fact: Fact) -> Result<(), StoreError> {
+        if let Folded::Applied { ended } = self.store.fold(fact, now_ms()).await? {
+            self.ended.tell(ended);
+        }
+        Ok(())
     }
 
     /// Ends a run that is not over, and tells so.

@@ -16,7 +16,7 @@ use transship_stage::attempt_at_part;
 pub use self::requeue::{Requeued, decide_requeue, requeue};
 use crate::clock::now_ms;
 use crate::runtime::Core;
-use crate::state::{Folded, NewDeadLetter, Queue, StoreError, Work};
+use crate::state::{NewDeadLetter, Queue, StoreError, Work};
 
 /// How many letters of one queue are taken at once; also the prefetch. A letter may have 256 KiB.
 const SLOTS: u16 = 16;
@@ -116,9 +116,7 @@ async fn keep(core: &Core, queue: Queue, message: Incoming) -> Result<(), StoreE
     if work.is_some() && by == GivenUpBy::Consumer && is_told(core, &fact).await? {
         return Ok(());
     }
-    if let Folded::Applied { ended } = core.store.fold(fact, now_ms()).await? {
-        core.ended.tell(ended);
-    }
+    core.fold(fact).await?;
     fail_point!("control.letter_folded");
     Ok(())
 }

@@ -183,8 +183,7 @@ pub fn summarise(view: &RunView, parts: u32, known: &[(u32, PartSummary)], state
 
 /// Whether copies of an export's bundles are under way.
 pub(crate) fn is_copying(view: &RunView, known: &[(u32, PartSummary)]) -> bool {
-    let exports = view.kind == RunKind::Export;
-    exports && known.iter().any(|(number, part)| view.covers(*number) && copies(part).next().is_some())
+    export_parts(view, known).any(|(_, part)| copies(part).next().is_some())
 }
 
 /// The copies of a part that are not over. What names no target is about a message, and no copy. A bundle that was
@@ -198,13 +197,20 @@ pub(crate) fn copies(part: &PartSummary) -> impl Iterator<Item = &StageSummary> 
     copies.filter(move |row| !row.status.is_over() && !is_imported(&row.target))
 }
 
+/// The parts of an export.
+fn export_parts<'a>(
+    view: &'a RunView,
+    known: &'a [(u32, PartSummary)],
+) -> impl Iterator<Item = &'a (u32, PartSummary)> {
+    known.iter().filter(|(number, _)| view.kind == RunKind::Export && view.covers(*number))
+}
+
 /// Of an export every row of its parts: its own, and those of where its bundles go.
 fn export_rows<'a>(
     view: &'a RunView,
     known: &'a [(u32, PartSummary)],
 ) -> impl Iterator<Item = (u32, &'a StageSummary)> {
-    let covered = known.iter().filter(|(number, _)| view.kind == RunKind::Export && view.covers(*number));
-    covered.flat_map(|(number, part)| part.stages.iter().map(move |row| (*number, row)))
+    export_parts(view, known).flat_map(|(number, part)| part.stages.iter().map(move |row| (*number, row)))
 }
 
 fn rows<'a>(view: &RunView, known: &'a [(u32, PartSummary)]) -> Vec<(u32, &'a StageSummary)> {

@@ -198,9 +198,10 @@ async fn again(
     publish: Vec<OutboxItem>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    let runs = runs_of(transaction, &execution).await?;
     let known = summaries(transaction, &execution).await?;
     let is_over = |run: &RunRow| run.state.is_terminal() && !is_copying(&run.view, &known);
-    if runs_of(transaction, &execution).await?.iter().all(is_over) {
+    if runs.iter().all(is_over) {
         return Ok(());
     }
     for item in &publish {
@@ -210,7 +211,7 @@ async fn again(
         }
     }
     let known = summaries(transaction, &execution).await?;
-    for run in runs_of(transaction, &execution).await? {
+    for run in runs {
         // Nothing was heard of it, nor of the others of its execution.
         refresh(transaction, run, &known, NEVER).await?;
     }

@@ -21,7 +21,7 @@ use crate::dispatch::{bundles_of, plan_copies, plan_import, plan_parts, publish_
 use crate::fold::copies;
 use crate::random;
 use crate::runtime::Core;
-use crate::state::{Folded, OutboxItem, PartRecord, Queue, RunKind, RunRecord, RunState, StoreError};
+use crate::state::{OutboxItem, PartRecord, Queue, RunKind, RunRecord, RunState, StoreError};
 use crate::trigger::claimed_etag;
 
 /// How many runs are read at a time.
@@ -46,8 +46,8 @@ struct Watched {
     dispatched_ms: i64,
 }
 
-/// Which runs are looked at, and by which of their stages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Which runs are looked at.
+#[derive(Clone, Copy)]
 enum Which {
     /// Those that are not over: by the stage that they end with.
     Open,
@@ -63,18 +63,12 @@ struct Sights {
 }
 
 impl Sights {
-    /// The stage that a run is watched by, and what its silence means.
-    fn of(&self, run: &RunRecord, which: Which) -> (Stage, Silence) {
-        let stage = match which {
-            Which::Open => run.view.stage(),
-            Which::Copying => Stage::BlobCopier,
-        };
-        let sight = match (which, run.kind) {
-            (Which::Open, RunKind::Export) => &self.exports,
-            (Which::Open, RunKind::Import) => &self.imports,
-            (Which::Copying, _) => &self.copies,
-        };
-        (stage, decide_silence(run, stage, sight))
+    fn of(&self, stage: Stage) -> &Sight {
+        match stage {
+            Stage::Exporter | Stage::ControlPlane => &self.exports,
+            Stage::BlobCopier => &self.copies,
+            Stage::Importer => &self.imports,
+        }
     }
 }
 
@@ -89,7 +83,8 @@ pub struct Watchdog {
     core: Core,
     settings: WatchSettings,
     holder: String,
-    watched: HashMap<(i64, Which), Watched>,
+    /// By the place of the run, and the stage that it is watched by.
+    watched: HashMap<(i64, Stage), Watched>,
     /// When what runs leave behind was last forgotten.
     tidied: Option<Instant>,
     /// When this process began to look: what was silent before may have been said to a queue.
@@ -146,7 +141,7 @@ impl Watchdog {
         &self,
         which: Which,
         sights: &Sights,
-        known: &mut HashMap<(i64, Which), Watched>,
+        known: &mut HashMap<(i64, Stage), Watched>,
     ) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
@@ -156,8 +151,12 @@ impl Watchdog {
             };
             // One that is not begun is the dispatcher's.
             for run in page.iter().filter(|run| run.parts > 0) {
-                let key = (run.seq, which);
-                match self.watch(run, which, sights).await {
+                let stage = match which {
+                    Which::Open => run.view.stage(),
+                    Which::Copying => Stage::BlobCopier,
+                };
+                let key = (run.seq, stage);
+                match self.watch(run, stage, sights.of(stage)).await {
                     Ok(watched) => drop(known.insert(key, watched)),
                     // The others are watched all the same.
                     Err(error) => {
@@ -205,13 +204,13 @@ impl Watchdog {
         }
     }
 
-    async fn watch(&self, run: &RunRecord, which: Which, sights: &Sights) -> Result<Watched, StoreError> {
-        let (stage, silence) = sights.of(run, which);
+    async fn watch(&self, run: &RunRecord, stage: Stage, sight: &Sight) -> Result<Watched, StoreError> {
+        let silence = decide_silence(run, stage, sight);
         let says = match &silence {
             Silence::Excused(says) | Silence::Busy(says) => says.clone(),
             Silence::Counts => None,
         };
-        let (mut watched, lost) = self.listen(run, which, &silence);
+        let (mut watched, lost) = self.listen(run, stage, &silence);
         if let Some(lost) = lost
             && self.act(run, stage, &lost, watched.times).await?
         {
@@ -222,16 +221,16 @@ impl Watchdog {
             Some(on) => RunState::Waiting { on },
             None => RunState::Running,
         };
-        if which == Which::Open && run.state != state {
+        if !run.state.is_terminal() && run.state != state {
             self.core.store.run_says(&run.execution, run.kind, state).await?;
         }
         Ok(watched)
     }
 
     /// What is known of a run's silence after one more look, and whether it has lasted for too long.
-    fn listen(&self, run: &RunRecord, which: Which, silence: &Silence) -> (Watched, Option<Lost>) {
+    fn listen(&self, run: &RunRecord, stage: Stage, silence: &Silence) -> (Watched, Option<Lost>) {
         let now = now_ms();
-        let mut watched = self.watched.get(&(run.seq, which)).copied().unwrap_or(Watched {
+        let mut watched = self.watched.get(&(run.seq, stage)).copied().unwrap_or(Watched {
             excused_ms: self.since_ms,
             busy_ms: 0,
             times: 0,
@@ -260,6 +259,7 @@ impl Watchdog {
     /// Does what is to be done about a silent run; true where its work was dispatched again.
     async fn act(&self, run: &RunRecord, stage: Stage, lost: &Lost, times: u32) -> Result<bool, StoreError> {
         let Lost { silent, is_busy } = *lost;
+        // Known before the parts are read, which may be many.
         if self.settings.waits_on(stage, is_busy, times) {
             return Ok(false);
         }
@@ -321,9 +321,7 @@ impl Watchdog {
                         container: copy.target.clone(),
                     },
                 };
-                if let Folded::Applied { ended } = self.core.store.fold(fact, now_ms()).await? {
-                    self.core.ended.tell(ended);
-                }
+                self.core.fold(fact).await?;
             }
         }
         Ok(())
