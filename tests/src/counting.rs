@@ -197,13 +197,9 @@ async fn relay(client: TcpStream, upstream: &str, seen: Arc<Seen>) -> Result<()>
     };
     let over = tokio::select! {
         // The account still answers what it was sent.
-        _ = requests => None,
+        _ = requests => (&mut answers).await,
         // It closes connections that are idle. A request that comes then has nobody who answers it.
-        over = &mut answers => Some(over),
-    };
-    let over = match over {
-        Some(over) => over,
-        None => answers.await,
+        over = &mut answers => over,
     };
     unanswered.answered(b"");
     Ok(over?)

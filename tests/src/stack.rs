@@ -335,10 +335,7 @@ impl Stack {
 
     /// Has the broker lose what waits in a queue.
     pub async fn purge(&self, queue: &str) -> Result<()> {
-        let vhost = self.amqp.rsplit('/').next().context("a virtual host")?;
-        let url = format!("{}/api/queues/{vhost}/{queue}/contents", self.rabbitmq.management_url());
-        reqwest::Client::new().delete(url).send().await?.error_for_status()?;
-        Ok(())
+        self.rabbitmq.purge(&self.amqp, queue).await
     }
 
     /// Runs `transship` with these arguments against this stack, and returns what it printed, as JSON.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use transship_api::{Kind, ResourceId, RunEnd, RunRequest};
-use transship_model::{Execution, ExportOptions};
+use transship_messages::{CopyMode, Fact, FactBody, RouteTaken};
+use transship_model::{BlobName, ContainerUrl, Counters, Digest, Execution, ExportOptions, Part, Stage};
 
-use crate::fold::RunView;
+use crate::fold::{PartState, RunView};
 use crate::registries::Registries;
 use crate::state::{Action, Origin, PipelineSnapshot, RunKind, RunRecord, RunState};
 
@@ -62,4 +63,55 @@ pub(crate) fn run_record(name: &str) -> RunRecord {
         finished_ms: None,
         heard_ms: 1_700_000_000_000,
     }
+}
+
+/// What `stage` says of a part of `run`, at its first attempt.
+pub(crate) fn fact(
+    run: &RunRecord,
+    number: u32,
+    stage: Stage,
+    target: Option<&ContainerUrl>,
+    body: FactBody,
+) -> Fact {
+    let (execution, part) = (run.execution.clone(), Part { number, count: run.parts });
+    Fact { execution, part, stage, attempt: 1, target: target.cloned(), at_ms: 1, body }
+}
+
+/// A part of `run` that was exported with 3 of 5 artifacts, whose bundle goes to `targets` next.
+pub(crate) fn exported(run: &RunRecord, number: u32, targets: &[ContainerUrl]) -> PartState {
+    let taken = |target: &ContainerUrl| RouteTaken { target: target.clone(), import_pipeline: None };
+    let body = FactBody::BundleExported {
+        container: run.pipeline.container.clone(),
+        blob: part_name(run, number),
+        etag: "0x1".to_owned(),
+        length: 77,
+        catalog_digest: Digest::sha256(b"index"),
+        counters: Counters {
+            artifacts_discovered: 5,
+            artifacts_moved: 3,
+            artifacts_failed: 2,
+            ..Counters::default()
+        },
+        failed: Vec::new(),
+        routes: targets.iter().map(taken).collect(),
+    };
+    let mut state = PartState::default();
+    state.apply(&fact(run, number, Stage::Exporter, None, body));
+    state
+}
+
+/// That the bundle of a part of `run` is at `target`.
+pub(crate) fn copied(run: &RunRecord, number: u32, target: &ContainerUrl) -> FactBody {
+    FactBody::BundleCopied {
+        container: target.clone(),
+        blob: part_name(run, number),
+        etag: "0x2".to_owned(),
+        length: 77,
+        mode: CopyMode::Streamed,
+        counters: Counters::default(),
+    }
+}
+
+fn part_name(run: &RunRecord, number: u32) -> BlobName {
+    run.blob.of_part(Part { number, count: run.parts }).expect("a name")
 }

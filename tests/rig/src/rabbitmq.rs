@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use reqwest::Method;
 use tempfile::TempDir;
 
 use crate::endpoints::{Endpoints, RabbitMqEndpoint, not_private, write_private};
@@ -111,18 +112,25 @@ impl RabbitMq {
     /// Makes a fresh virtual host and returns its URL, user and password included.
     pub async fn vhost(&self) -> Result<String> {
         let vhost = format!("rig-{}", random::hex::<6>());
-        self.put(&format!("vhosts/{vhost}"), "{}").await?;
+        self.manage(Method::PUT, &format!("vhosts/{vhost}"), "{}").await?;
         let all = r#"{"configure":".*","write":".*","read":".*"}"#;
-        self.put(&format!("permissions/{vhost}/{}", self.endpoint.user), all).await?;
+        self.manage(Method::PUT, &format!("permissions/{vhost}/{}", self.endpoint.user), all).await?;
         Ok(self.amqp_url(&vhost))
     }
 
-    async fn put(&self, path: &str, body: &'static str) -> Result<()> {
+    /// Loses what waits in a queue of the virtual host that `url` of [`Self::vhost`] names.
+    pub async fn purge(&self, url: &str, queue: &str) -> Result<()> {
+        let (_, vhost) = url.rsplit_once('/').context("a virtual host")?;
+        self.manage(Method::DELETE, &format!("queues/{vhost}/{queue}/contents"), "").await
+    }
+
+    /// Asks the management API.
+    async fn manage(&self, method: Method, path: &str, body: &'static str) -> Result<()> {
         let request = crate::servers::loopback_client()?
-            .put(format!("{}/api/{path}", self.endpoint.management_url))
+            .request(method.clone(), format!("{}/api/{path}", self.endpoint.management_url))
             .header("content-type", "application/json")
             .body(body);
-        request.send().await?.error_for_status().with_context(|| format!("PUT {path}"))?;
+        request.send().await?.error_for_status().with_context(|| format!("{method} {path}"))?;
         Ok(())
     }
 

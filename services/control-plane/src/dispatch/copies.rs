@@ -58,12 +58,11 @@ fn unknown(to: &ContainerUrl) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use transship_messages::{CopyMode, Fact, FactBody, RouteTaken, WorkItem};
+    use transship_messages::WorkItem;
     use transship_model::Digest;
 
     use super::*;
-    use crate::fold::PartState;
-    use crate::testing::run_record;
+    use crate::testing::{copied, exported, fact, run_record};
 
     fn container(name: &str) -> ContainerUrl {
         format!("https://{name}.example/c").parse().unwrap()
@@ -71,7 +70,7 @@ mod tests {
 
     /// An export of two parts, with routes to these containers.
     fn export(targets: &[&str]) -> RunRecord {
-        let mut run = RunRecord { parts: 2, ..run_record("nightly") };
+        let mut run = RunRecord { parts: 2, blob: "nightly".parse().unwrap(), ..run_record("nightly") };
         let route = |name: &&str| Route {
             source: run.pipeline.container.clone(),
             pattern: Default::default(),
@@ -86,49 +85,12 @@ mod tests {
         run
     }
 
-    fn told(run: &RunRecord, stage: Stage, target: Option<&str>, body: FactBody) -> Fact {
-        Fact {
-            execution: run.execution.clone(),
-            part: Part { number: 2, count: 2 },
-            stage,
-            attempt: 1,
-            target: target.map(container),
-            at_ms: 1,
-            body,
-        }
-    }
-
     /// The second part of `run`: exported, to be copied to `targets`, and copied to `done`.
     fn part(run: &RunRecord, targets: &[&str], done: &[&str]) -> PartRecord {
-        let mut state = PartState::default();
-        let taken = |name: &&str| RouteTaken { target: container(name), import_pipeline: None };
-        let counters = Counters {
-            artifacts_discovered: 5,
-            artifacts_moved: 3,
-            artifacts_failed: 2,
-            ..Counters::default()
-        };
-        let exported = FactBody::BundleExported {
-            container: run.pipeline.container.clone(),
-            blob: "nightly-0002-of-0002".parse().unwrap(),
-            etag: "0x1".to_owned(),
-            length: 77,
-            catalog_digest: Digest::sha256(b"index"),
-            counters,
-            failed: Vec::new(),
-            routes: targets.iter().map(taken).collect(),
-        };
-        state.apply(&told(run, Stage::Exporter, None, exported));
-        for name in done {
-            let body = FactBody::BundleCopied {
-                container: container(name),
-                blob: "nightly-0002-of-0002".parse().unwrap(),
-                etag: "0x2".to_owned(),
-                length: 77,
-                mode: CopyMode::Streamed,
-                counters,
-            };
-            state.apply(&told(run, Stage::BlobCopier, Some(name), body));
+        let targets: Vec<ContainerUrl> = targets.iter().map(|name| container(name)).collect();
+        let mut state = exported(run, 2, &targets);
+        for target in done.iter().map(|name| container(name)) {
+            state.apply(&fact(run, 2, Stage::BlobCopier, Some(&target), copied(run, 2, &target)));
         }
         PartRecord { number: 2, summary: state.summary(), state }
     }

@@ -123,14 +123,14 @@ fn hold(run: &RunRecord, stage: Stage, part: &PartSummary) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use transship_messages::{CopyMode, Fact, FactBody, RouteTaken};
+    use transship_messages::{Fact, FactBody};
     use transship_model::{ContainerUrl, Counters, Part};
 
     use super::super::settings::LOST_AFTER;
     use super::*;
     use crate::fold::PartState;
     use crate::state::RunState;
-    use crate::testing::run_record;
+    use crate::testing::{copied, exported, fact, run_record};
 
     fn part(number: u32, told: Option<FactBody>, attempt: u32) -> PartRecord {
         let mut state = PartState::default();
@@ -287,52 +287,24 @@ mod tests {
     fn copies_of_an_export_that_is_over_are_watched_like_its_parts() {
         let run = RunRecord { parts: 3, ..run_record("nightly") };
         let target: ContainerUrl = "https://t.example/c".parse().unwrap();
-        let told = |stage, attempt, body| Fact {
-            execution: run.execution.clone(),
-            part: Part { number: 1, count: 3 },
-            stage,
-            attempt,
-            target: (stage == Stage::BlobCopier).then(|| target.clone()),
-            at_ms: 1,
-            body,
-        };
-        let exported = || FactBody::BundleExported {
-            container: "https://s.example/c".parse().unwrap(),
-            blob: "nightly".parse().unwrap(),
-            etag: "1".to_owned(),
-            length: 1,
-            catalog_digest: transship_model::Digest::sha256(b"index"),
-            counters: Counters::default(),
-            failed: Vec::new(),
-            routes: vec![RouteTaken { target: target.clone(), import_pipeline: None }],
-        };
-        let after = |number: u32, heard: Option<(u32, FactBody)>| {
-            let mut state = PartState::default();
-            state.apply(&told(Stage::Exporter, 1, exported()));
-            if let Some((attempt, body)) = heard {
-                state.apply(&told(Stage::BlobCopier, attempt, body));
+        let after = |number: u32, heard: Option<FactBody>| {
+            let mut state = exported(&run, number, std::slice::from_ref(&target));
+            if let Some(body) = heard {
+                state.apply(&fact(&run, number, Stage::BlobCopier, Some(&target), body));
             }
             PartRecord { number, summary: state.summary(), state }
-        };
-        let copied = FactBody::BundleCopied {
-            container: target.clone(),
-            blob: "nightly".parse().unwrap(),
-            etag: "2".to_owned(),
-            length: 1,
-            mode: CopyMode::Streamed,
-            counters: Counters::default(),
         };
         let settings = WatchSettings::default();
         let again = |parts: &[u32]| WatchAction::DispatchAgain(parts.to_vec());
         for (heard, minutes, times, expected) in [
             (None, 44, 0, WatchAction::Nothing),
             (None, 45, 2, again(&[1, 2])),
-            (Some((1, copied)), 45, 0, again(&[2])),
-            (failed(true).map(|body| (1, body)), 45, 0, again(&[2])),
-            (working().map(|body| (1, body)), 45, 0, again(&[1, 2])),
+            (Some(copied(&run, 1, &target)), 45, 0, again(&[2])),
+            (failed(true), 45, 0, again(&[2])),
+            (working(), 45, 0, again(&[1, 2])),
             // The next attempt of the first may be held.
-            (failed(false).map(|body| (1, body)), 164, 0, WatchAction::Nothing),
-            (failed(false).map(|body| (1, body)), 165, 0, again(&[1, 2])),
+            (failed(false), 164, 0, WatchAction::Nothing),
+            (failed(false), 165, 0, again(&[1, 2])),
         ] {
             let parts = [after(1, heard), after(2, None)];
             let silent = Duration::from_secs(minutes * 60);

@@ -386,6 +386,15 @@ fn taken(route: &Route) -> RouteTaken {
     RouteTaken { target: route.target.clone(), import_pipeline: route.import_pipeline.clone() }
 }
 
+/// The same where the exporter's own configuration has a route to `target`.
+pub(crate) fn exported_to(work: &transship_messages::ExportPart, target: &ContainerUrl) -> Fact {
+    let mut fact = exported(work);
+    if let FactBody::BundleExported { routes, .. } = &mut fact.body {
+        routes.push(RouteTaken { target: target.clone(), import_pipeline: None });
+    }
+    fact
+}
+
 /// How a stage fails.
 pub(crate) fn failed(message: &str, terminal: bool) -> FactBody {
     FactBody::Failed {

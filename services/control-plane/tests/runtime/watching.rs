@@ -7,10 +7,10 @@ use transship_bus::{Bus as _, Destination, Inbox, Outgoing, WorkQueue};
 use transship_control_plane::runtime::RuntimeSettings;
 use transship_control_plane::state::{NewRun, RunKind, RunState};
 use transship_control_plane::watchdog::WatchSettings;
-use transship_messages::{CopyMode, CopyRequested, ExportPart, FactBody, RouteTaken, WorkItem};
+use transship_messages::{CopyMode, CopyRequested, ExportPart, FactBody, WorkItem};
 use transship_model::{Code, ContainerUrl, Counters, Stage};
 
-use crate::scene::{Plane, Scene, Stub, exported, fact_of, now_ms, put, quick, run_id, within};
+use crate::scene::{Plane, Scene, Stub, exported, exported_to, fact_of, now_ms, put, quick, run_id, within};
 
 /// Work counts as lost after a second.
 fn impatient(again: u32) -> RuntimeSettings {
@@ -87,12 +87,17 @@ fn elsewhere() -> ContainerUrl {
     "https://elsewhere.blob.core.windows.net/target".parse().expect("a container")
 }
 
+/// A control plane that is [`impatient`], an exporter, and a copier that is connected.
+async fn with_copier(scene: &Scene, again: u32) -> Result<(Plane, Stub, Stub)> {
+    let plane = scene.plane(impatient(again)).await?;
+    let exporter = Stub::of(scene, WorkQueue::ExporterParts).await?;
+    Ok((plane, exporter, Stub::of(scene, WorkQueue::BlobCopierCopies).await?))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_was_lost_is_sent_again_though_the_export_is_over() -> Result<()> {
     let scene = Scene::start().await?;
-    let plane = scene.plane(impatient(3)).await?;
-    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
-    let mut copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    let (plane, mut exporter, mut copier) = with_copier(&scene, 3).await?;
     plane.put(scene.routed_export("outbound", &elsewhere())).await?;
     let part: ExportPart = exporter.take().await?;
     // It says that it is done, and what it sent to the copier is lost.
@@ -143,9 +148,7 @@ async fn told_of_copy(plane: &Plane) -> Result<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_lost_each_time_is_told_by_the_export_which_stays_succeeded() -> Result<()> {
     let scene = Scene::start().await?;
-    let plane = scene.plane(impatient(2)).await?;
-    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
-    let mut copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    let (plane, mut exporter, mut copier) = with_copier(&scene, 2).await?;
     let run = plane.put(scene.routed_export("outbound", &elsewhere())).await?;
     let part: ExportPart = exporter.take().await?;
     exporter.tell(&exported(&part), 0).await?;
@@ -164,15 +167,10 @@ async fn a_copy_that_is_lost_each_time_is_told_by_the_export_which_stays_succeed
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_by_a_route_that_only_the_exporter_has_is_told_when_it_is_lost() -> Result<()> {
     let scene = Scene::start().await?;
-    let plane = scene.plane(impatient(3)).await?;
-    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
-    let mut copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    let (plane, mut exporter, mut copier) = with_copier(&scene, 3).await?;
     plane.put(scene.export("outbound", 1)).await?;
     let part: ExportPart = exporter.take().await?;
-    let mut over = exported(&part);
-    let FactBody::BundleExported { routes, .. } = &mut over.body else { anyhow::bail!("an export") };
-    routes.push(RouteTaken { target: elsewhere(), import_pipeline: None });
-    exporter.tell(&over, 0).await?;
+    exporter.tell(&exported_to(&part, &elsewhere()), 0).await?;
     let told = told_of_copy(&plane).await?;
     assert!(told.contains("the exporter has that route") && told.contains("forceUpdateTag"), "{told}");
     assert!(copier.is_idle().await);
@@ -182,9 +180,7 @@ async fn a_copy_by_a_route_that_only_the_exporter_has_is_told_when_it_is_lost() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_waits_behind_others_is_not_given_up_however_long_that_is() -> Result<()> {
     let scene = Scene::start().await?;
-    let plane = scene.plane(impatient(3)).await?;
-    let mut exporter = Stub::of(&scene, WorkQueue::ExporterParts).await?;
-    let copier = Stub::of(&scene, WorkQueue::BlobCopierCopies).await?;
+    let (plane, mut exporter, copier) = with_copier(&scene, 3).await?;
     // The copier holds eight, and the ninth waits.
     let other = |number: u32| Outgoing {
         destination: Destination::Work(WorkQueue::BlobCopierCopies),
@@ -197,11 +193,8 @@ async fn a_copy_that_waits_behind_others_is_not_given_up_however_long_that_is() 
     copier.bus.publish((0..9).map(other).collect()).await?;
     plane.put(scene.export("outbound", 1)).await?;
     let part: ExportPart = exporter.take().await?;
-    let mut over = exported(&part);
-    let FactBody::BundleExported { routes, .. } = &mut over.body else { anyhow::bail!("an export") };
     // The exporter has the route, so the copy cannot be sent from here.
-    routes.push(RouteTaken { target: elsewhere(), import_pipeline: None });
-    exporter.tell(&over, 0).await?;
+    exporter.tell(&exported_to(&part, &elsewhere()), 0).await?;
     plane.succeeded("outbound").await?;
     // Four times as long as it may be silent at an empty queue, and longer.
     tokio::time::sleep(Duration::from_millis(5_500)).await;
